@@ -1,0 +1,14 @@
+__all__ = [
+    "__version__",
+    "data",
+    "element_maps",
+    "ElementMaps",
+    "FusedMultiModal",
+    "LazyElementMaps",
+]
+
+from . import data
+from ._version import __version__
+from .models.fused_multi_modal import FusedMultiModal
+from .signals._lazy_element_maps import LazyElementMaps
+from .signals.element_maps import ElementMaps, element_maps
