@@ -68,7 +68,7 @@ def core_shell_particles(
         Seed of everything drawn at random. The same seed gives the same specimen, whatever the
         dose, and the same noise.
     spectrum_image : bool
-        If True, simulate a whole EDX spectrum image too (8 s and 35 MB at 128 x 128).
+        If True, simulate a whole EDX spectrum image too (35 MB at 128 x 128).
 
     Returns
     -------

@@ -50,7 +50,7 @@ class Specimen:
         EDX spectrum image ``(C, R | energy)`` that holds the photons of `maps`, where asked for.
     background : numpy.ndarray of shape (E, R, C) or None
         With a spectrum image: expected counts in the window of each element's line that are not
-        of this line (bremsstrahlung and neighbouring lines).
+        of this element (bremsstrahlung and lines of the others).
     """
 
     truth: Any
