@@ -1,0 +1,466 @@
+"""Maps of several elements on one grid, as a HyperSpy signal."""
+
+import numpy as np
+from hyperspy.io import assign_signal_subclass
+from hyperspy.signals import Signal2D
+
+from .assemble import assemble
+from .fusing import route_options
+from .names import lines_of
+
+
+def element_maps(source, elements=None, *, sum_lines=True):
+    """Element maps on one grid, from what extraction returned.
+
+    Parameters
+    ----------
+    source : list of signals, dict, or signal
+        The list that eXSpy's ``get_lines_intensity()`` or ``quantification()`` returns; a list of
+        ``Signal2D``, such as EELS edge maps or the maps Velox stored; a dict of element to signal or
+        array of shape (R, C); or a stack, a signal of dimensions (E|C, R).
+    elements : list of str, optional
+        Element (``"Fe"``) or X-ray line (``"Fe_Ka"``) of each map, in the order of `source`. By default
+        they are read from ``metadata.Sample.elements`` and ``metadata.Sample.xray_lines`` of each signal,
+        then from its title.
+    sum_lines : bool, default True
+        Add maps of one element, such as two of its X-ray lines. If False they stay maps of their own.
+
+    Returns
+    -------
+    ElementMaps or LazyElementMaps
+        Shape (E, R, C), in the units of `source`; lazy if any of the inputs is. Calibration and metadata
+        are those of the first calibrated signal; a noise variance is kept where every map has one and
+        none is lazy.
+
+    Raises
+    ------
+    TypeError
+        If `source` is of another kind or its values are not real numbers.
+    ValueError
+        If an element is missing or unknown, or the maps do not share one grid (shapes differ, or pixel
+        sizes by more than 1 %).
+
+    Warns
+    -----
+    UserWarning
+        If a name in `elements` contradicts the metadata of its signal.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import hyperspy_fusedmm as fmm
+    >>> counts = np.random.default_rng(0).poisson(2, (2, 16, 16))
+    >>> maps = fmm.element_maps({"Co": counts[0], "O": counts[1]})
+    >>> maps
+    <ElementMaps, title: Element maps, dimensions: (2|16, 16)>
+    >>> maps.elements
+    ['Co', 'O']
+    """
+    parts = assemble(source, elements, sum_lines)
+    data, variance = parts["data"], parts.pop("variance")
+    cls = assign_signal_subclass(
+        dtype=data.dtype,
+        signal_dimension=2,
+        signal_type="ElementMaps",
+        lazy=not isinstance(data, np.ndarray),
+    )
+    maps = cls(**parts)
+    if variance is not None:
+        maps.set_noise_variance(Signal2D(variance, axes=maps.axes_manager._get_axes_dicts()))
+    return maps
+
+
+class ElementMaps(Signal2D):
+    """Maps of several elements on one grid: dimensions (Element|x, y), data of shape (E, R, C).
+
+    Made by :func:`element_maps`, or by ``set_signal_type("ElementMaps")`` from any stack of images.
+    The elements stand in ``metadata.Sample.elements`` and their X-ray lines in
+    ``metadata.Sample.xray_lines``; both follow slicing with ``inav``.
+
+    Parameters
+    ----------
+    *args, **kwargs
+        As :class:`hyperspy.api.signals.Signal2D`.
+
+    Examples
+    --------
+    >>> import hyperspy.api as hs
+    >>> import numpy as np
+    >>> stack = hs.signals.Signal2D(np.ones((2, 8, 8)))
+    >>> stack.metadata.set_item("Sample.elements", ["Fe", "O"])
+    >>> stack.set_signal_type("ElementMaps")
+    >>> stack.inav[1].elements
+    ['O']
+    """
+
+    _signal_type = "ElementMaps"
+
+    @property
+    def elements(self):
+        """Element of each map, in order (list of str); empty where none were named.
+
+        Raises
+        ------
+        ValueError
+            If there are not as many names as maps, for example after summing over the elements.
+        """
+        elements = self._listed("elements")
+        if elements and len(elements) != self._map_count:
+            raise ValueError(
+                f"metadata.Sample.elements: found {len(elements)} names ({', '.join(elements)}) for "
+                f"{self._map_count} maps; one per map is needed."
+            )
+        return elements
+
+    @property
+    def _map_count(self):
+        """Maps along the navigation axis; a single image without one is one map."""
+        return int(np.prod(self.axes_manager.navigation_shape, dtype=int))
+
+    def _listed(self, item):
+        return [str(entry) for entry in self.metadata.get_item(f"Sample.{item}", None) or []]
+
+    def _map_names(self):
+        """What tells the maps apart: the element, or its X-ray line where it occurs more than once."""
+        elements, lines = self.elements, self._listed("xray_lines")
+        return [
+            lines[i] if elements.count(element) > 1 and len(lines) == len(elements) else element
+            for i, element in enumerate(elements)
+        ]
+
+    def get_map(self, element):
+        """The map of one element.
+
+        Parameters
+        ----------
+        element : str
+            Element (``"Fe"``), or X-ray line (``"Fe_Ka"``) where lines were not summed.
+
+        Returns
+        -------
+        ElementMaps
+            A view of dimensions (|x, y), titled with the name.
+
+        Raises
+        ------
+        ValueError
+            If there is no such map, or more than one.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import hyperspy_fusedmm as fmm
+        >>> fmm.element_maps({"Co": np.ones((8, 8)), "O": np.zeros((8, 8))}).get_map("O")
+        <ElementMaps, title: O, dimensions: (|8, 8)>
+        """
+        elements, names = self.elements, self._map_names()
+        if element in names:
+            index = names.index(element)
+        elif elements.count(element) > 1:
+            raise ValueError(
+                f"element: there are several maps of {element}; name one of {', '.join(names)}."
+            )
+        elif self._lines_of_map(element) is not None:
+            index = self._lines_of_map(element)
+        else:
+            raise ValueError(
+                f"element: {element!r} is not among these maps; there are {', '.join(names) or 'none'}."
+            )
+        found = self.inav[index] if self.axes_manager.navigation_dimension else self.deepcopy()
+        found.metadata.General.title = str(element)
+        return found
+
+    def _lines_of_map(self, line):
+        """Index of the map that consists of this X-ray line alone."""
+        elements, lines = self.elements, self._listed("xray_lines")
+        for i in range(len(elements)):
+            if lines_of(elements, lines, [i]) == [line]:
+                return i
+        return None
+
+    def fuse(self, haadf, *, return_model=False, standard_error=False, **options):
+        """Fuse the element maps with the HAADF image recorded with them.
+
+        Finds the maps that explain both the counts and the HAADF image; see
+        :class:`~hyperspy_fusedmm.FusedMultiModal` for the problem that is solved.
+
+        Parameters
+        ----------
+        haadf : Signal2D or None
+            HAADF image of shape (R, C) on the grid of the maps. None denoises the counts alone.
+        return_model : bool, default False
+            Return the model as well: HAADF fit, residual, objective, history.
+        standard_error : bool, default False
+            Return the standard error of the fused maps as well.
+        **options
+            Any option of :meth:`create_model` and of
+            :meth:`~hyperspy_fusedmm.FusedMultiModal.fit`.
+
+        Returns
+        -------
+        fused : ElementMaps
+            In the units of the maps, lazy if they are; how it was made is told under
+            ``metadata.FusedMultiModal``.
+        standard_error : ElementMaps
+            Only where asked for.
+        model : FusedMultiModal
+            Only where asked for.
+
+        Raises
+        ------
+        TypeError
+            If an option does not exist.
+        ValueError
+            If the maps, the image or an option cannot be used; nothing is changed then.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import hyperspy_fusedmm as fmm
+        >>> thickness = np.add.outer(np.arange(16.0), np.arange(16.0)) / 8
+        >>> counts = np.random.default_rng(0).poisson(thickness)
+        >>> maps = fmm.element_maps({"Co": counts})
+        >>> fused = maps.fuse(50 + 20 * thickness, show_progressbar=False)
+        >>> bool(abs(fused.data - thickness).mean() < abs(counts - thickness).mean())
+        True
+        """
+        from ..models.fused_multi_modal import FusedMultiModal
+
+        create, fit = route_options(options, self.create_model, FusedMultiModal.fit)
+        if standard_error and not hasattr(FusedMultiModal, "standard_error"):
+            raise NotImplementedError(
+                "standard_error: the standard error of fused maps is not available in this version; "
+                "leave it False."
+            )
+        model = self.create_model(haadf, **create)
+        model.fit(**fit)
+        results = [model.fused]
+        if standard_error:
+            results.append(model.standard_error())
+        if return_model:
+            results.append(model)
+        return results[0] if len(results) == 1 else tuple(results)
+
+    def create_model(
+        self,
+        haadf=None,
+        *,
+        forward="linear",
+        gamma=1.7,
+        fidelity="auto",
+        background=0.0,
+        sensitivities=None,
+        weights="auto",
+        haadf_offset="auto",
+        haadf_noise="auto",
+        noise="auto",
+        preset=None,
+        dictionary=None,
+    ):
+        """A model of the counts and of the HAADF image that the same specimen gives.
+
+        Parameters
+        ----------
+        haadf : Signal2D, array of shape (R, C), or None
+            HAADF image on the grid of the maps; None models the counts alone.
+        forward : {"linear", "power"}, default "linear"
+            HAADF intensity as a weighted sum of the maps, or, as published, as a sum of powers.
+        gamma : float, default 1.7
+            Exponent of the atomic number in the HAADF intensity of one atom, from 1 to 2.5.
+        fidelity : {"auto", "poisson", "gaussian"}, or list or dict of these per element
+            Likelihood of the counts. "auto": Poisson for whole numbers >= 0, Gaussian for fractions and for
+            maps with negative values.
+        background : float, (E,), dict, or maps of shape (E, R, C), default 0
+            Expected counts that are not the element's own (bremsstrahlung under the line), in the units of
+            the maps; for the Poisson likelihood.
+        sensitivities : (E,) or dict, optional
+            Counts that one atom yields, in any common unit. Given, the HAADF weights are
+            ``gain * Z**gamma / sensitivity`` and only the gain is fitted.
+        weights : "auto", (E,) or dict
+            HAADF intensity per count of each element. "auto" fits them to the data where the maps allow it
+            and else falls back to ``Z**gamma / sensitivity`` with a warning.
+        haadf_offset : "auto" or float
+            HAADF intensity without specimen.
+        haadf_noise : "auto", float or array of shape (R, C)
+            Standard deviation of the HAADF image from its model, model error included. "auto" takes the
+            residual of the calibration.
+        noise : "auto", float, (E,), dict, or maps of shape (E, R, C)
+            Standard deviation of Gaussian maps. "auto" takes ``metadata.Signal.Noise_properties.variance``
+            where present, else an estimate from the finest differences.
+        preset : str, optional
+            Name of a published set of options.
+        dictionary : dict, optional
+            A stored model; what ``maps.models.restore()`` passes.
+
+        Returns
+        -------
+        FusedMultiModal
+
+        Raises
+        ------
+        ValueError
+            If an argument cannot be used: names, found and needed values are in the message.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import hyperspy_fusedmm as fmm
+        >>> counts = np.random.default_rng(0).poisson(5, (16, 16))
+        >>> fmm.element_maps({"Co": counts}).create_model()
+        <FusedMultiModal, title: Element maps, elements: Co, without HAADF, not fitted>
+        """
+        from ..models.fused_multi_modal import FusedMultiModal
+
+        return FusedMultiModal(
+            self,
+            haadf,
+            forward=forward,
+            gamma=gamma,
+            fidelity=fidelity,
+            background=background,
+            sensitivities=sensitivities,
+            weights=weights,
+            haadf_offset=haadf_offset,
+            haadf_noise=haadf_noise,
+            noise=noise,
+            preset=preset,
+            dictionary=dictionary,
+        )
+
+    def plot_convergence(self, ax=None):
+        """Plot how the objective and the duality gap fell while these maps were fused.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, optional
+            Where to draw; by default a figure of its own.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+
+        Raises
+        ------
+        ValueError
+            If the maps were not fused.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import hyperspy_fusedmm as fmm
+        >>> maps = fmm.element_maps({"Co": np.random.default_rng(0).poisson(5, (16, 16))})
+        >>> figure = maps.fuse(None, show_progressbar=False).plot_convergence()
+        """
+        history = self.metadata.get_item("FusedMultiModal.history", None)
+        if history is None:
+            raise ValueError(
+                "metadata.FusedMultiModal.history: nothing was recorded; maps returned by fuse() have it."
+            )
+        from ..drawing.convergence import plot_convergence
+
+        history = {name: np.asarray(values) for name, values in history.as_dictionary().items()}
+        return plot_convergence(history, ax=ax)
+
+    def plot_overlay(self, elements=None, colors=None, percentile=99.5, ax=None):
+        """Plot the maps on top of each other, one colour per element.
+
+        Parameters
+        ----------
+        elements : list of str, optional
+            Elements to draw; all by default.
+        colors : list or dict of matplotlib colours, optional
+            One per element.
+        percentile : float, default 99.5
+            Percentile of each map that gets the full colour.
+        ax : matplotlib Axes, optional
+            Where to draw; by default a figure of its own.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import hyperspy_fusedmm as fmm
+        >>> counts = np.random.default_rng(0).poisson(5, (2, 16, 16))
+        >>> figure = fmm.element_maps({"Co": counts[0], "O": counts[1]}).plot_overlay()
+        """
+        from ..drawing.overlay import plot_overlay
+
+        return plot_overlay(self, elements=elements, colors=colors, percentile=percentile, ax=ax)
+
+    # Whatever takes maps away has to take their names away too.
+
+    def _names(self):
+        """Elements and X-ray lines, or None where they do not fit the maps."""
+        elements = self._listed("elements")
+        return (elements, self._listed("xray_lines")) if len(elements) == self._map_count else None
+
+    def _keep_names(self, names, positions):
+        """Name what is left of maps that had these names."""
+        if names is None:
+            return
+        elements, lines = names
+        self.metadata.set_item("Sample.elements", [elements[i] for i in positions])
+        if lines:
+            self.metadata.set_item("Sample.xray_lines", lines_of(elements, lines, positions))
+
+    def _positions(self, index):
+        return np.atleast_1d(np.arange(self._map_count)[index]).tolist()
+
+    def _slicer(self, slices, isNavigation=None, out=None):
+        names = self._names()
+        sliced = super()._slicer(slices, isNavigation, out=out)
+        if isNavigation is not False and self.axes_manager.navigation_dimension == 1:
+            axis = self.axes_manager.navigation_axes[0]
+            index = self._get_array_slices(slices, isNavigation)[axis.index_in_array]
+            (sliced if out is None else out)._keep_names(names, self._positions(index))
+        return sliced
+
+    def crop(self, axis, start=None, end=None, convert_units=False):
+        found = self.axes_manager[axis]
+        positions = None
+        if found.navigate and self.axes_manager.navigation_dimension == 1:
+            names = self._names()
+            positions = self._positions(slice(found._get_index(start), found._get_index(end)))
+        super().crop(axis, start, end, convert_units)
+        if positions is not None:
+            self._keep_names(names, positions)
+
+    crop.__doc__ = Signal2D.crop.__doc__
+
+    def rebin(self, new_shape=None, scale=None, crop=True, dtype=None, out=None, **kwargs):
+        factors = self._validate_rebin_args_and_get_factors(new_shape=new_shape, scale=scale)
+        navigation = [axis.index_in_array for axis in self.axes_manager.navigation_axes]
+        if any(factors[i] != 1 for i in navigation):
+            raise ValueError(
+                f"{'scale' if new_shape is None else 'new_shape'}: found a factor along the Element axis; "
+                "counts of different elements cannot be added. Rebin x and y only, and choose elements "
+                "with inav."
+            )
+        return super().rebin(
+            new_shape=new_shape, scale=scale, crop=crop, dtype=dtype, out=out, **kwargs
+        )
+
+    rebin.__doc__ = Signal2D.rebin.__doc__
+
+    def split(self, axis="auto", number_of_parts="auto", step_sizes="auto"):
+        parts = super().split(axis, number_of_parts, step_sizes)
+        start = 0
+        for part in parts:
+            count = part._map_count
+            if self.axes_manager.navigation_dimension == 1 and count < self._map_count:
+                part._keep_names(self._names(), range(start, start + count))
+            start += count
+        return parts
+
+    split.__doc__ = Signal2D.split.__doc__
+
+    def get_current_signal(self, auto_title=True, auto_filename=True, as_numpy=False):
+        current = super().get_current_signal(auto_title, auto_filename, as_numpy)
+        if self.axes_manager.navigation_dimension == 1:
+            current._keep_names(self._names(), [self.axes_manager.indices[0]])
+        return current
+
+    get_current_signal.__doc__ = Signal2D.get_current_signal.__doc__
