@@ -251,6 +251,7 @@ def wrap_maps(data, elements, pixel_size, title):
     images = {}
     for element, line, image in zip(elements, mapped_lines(elements), data):
         images[element] = wrap_image(image, pixel_size, title)
+        images[element].metadata.Signal.quantity = "X-rays (Counts)"
         images[element].metadata.set_item("Sample.elements", [element])
         images[element].metadata.set_item("Sample.xray_lines", [line])
     maps = element_maps(images)

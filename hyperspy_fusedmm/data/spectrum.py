@@ -203,6 +203,7 @@ def wrap_spectrum(data, energies, lines, pixel_size, title):
     for axis, name in zip(spectrum.axes_manager.navigation_axes, ("x", "y")):
         axis.name, axis.scale, axis.units = name, pixel_size, "nm"
     spectrum.metadata.General.title = title
+    spectrum.metadata.Signal.quantity = "X-rays (Counts)"
     spectrum.set_microscope_parameters(
         beam_energy=BEAM_ENERGY,
         energy_resolution_MnKa=RESOLUTION_MN_KA,

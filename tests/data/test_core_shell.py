@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from hyperspy_fusedmm.data.core_shell import (
     COO_PER_NM3,
     COS_PER_NM3,

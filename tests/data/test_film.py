@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from hyperspy_fusedmm.data.film import film_landscape, gallium_oxide_film
 
 

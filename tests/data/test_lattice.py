@@ -1,5 +1,7 @@
 import numpy as np
 import pytest
+from scipy.ndimage import maximum_filter
+
 from hyperspy_fusedmm.data.lattice import (
     DY_DISPLACEMENT,
     LATTICE_CONSTANT,
@@ -8,7 +10,6 @@ from hyperspy_fusedmm.data.lattice import (
     perovskite_lattice,
     wedge,
 )
-from scipy.ndimage import maximum_filter
 
 
 def test_comb_is_the_sum_of_its_peaks():

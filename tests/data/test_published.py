@@ -1,19 +1,7 @@
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
+
 from hyperspy_fusedmm.data import dysco3, published
-
-FALLBACK = Path(__file__).parents[2] / ".." / "shared" / "data"
-
-
-@pytest.fixture
-def data_folder():
-    folder = Path(os.environ.get(published.DATA_FOLDER_VARIABLE) or FALLBACK)
-    if not (folder / "dysco3" / "dysco3.npz").is_file():
-        pytest.skip(f"{folder} holds no dysco3/dysco3.npz")
-    return folder
 
 
 @pytest.fixture
@@ -35,8 +23,9 @@ def test_maps_and_haadf_come_from_the_folder(own_folder):
     assert haadf.axes_manager.signal_dimension == 2
 
 
-def test_the_published_file(data_folder, monkeypatch):
-    monkeypatch.setenv(published.DATA_FOLDER_VARIABLE, str(data_folder))
+def test_the_published_file(real_data, monkeypatch):
+    path = real_data("dysco3/dysco3.npz")
+    monkeypatch.setenv(published.DATA_FOLDER_VARIABLE, str(path.parents[1]))
     maps, haadf = dysco3()
     assert maps.data.shape == (3, 256, 256)
     assert haadf.data.shape == (256, 256)
@@ -44,9 +33,10 @@ def test_the_published_file(data_folder, monkeypatch):
     assert (haadf.data.min(), haadf.data.max()) == (6393, 33573)
 
 
-def test_hash_is_that_of_the_published_file(data_folder):
-    pooch = pytest.importorskip("pooch")
-    path = data_folder / "dysco3" / "dysco3.npz"
+def test_hash_is_that_of_the_published_file(real_data):
+    import pooch
+
+    path = real_data("dysco3/dysco3.npz")
     assert pooch.file_hash(str(path), alg="sha256") == published.DYSCO3_SHA256
 
 

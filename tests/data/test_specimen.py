@@ -2,7 +2,12 @@
 
 import numpy as np
 import pytest
-from hyperspy_fusedmm.data import core_shell_particles, gallium_oxide_film, perovskite_lattice
+
+from hyperspy_fusedmm.data import (
+    core_shell_particles,
+    gallium_oxide_film,
+    perovskite_lattice,
+)
 from hyperspy_fusedmm.data.specimen import atomic_number
 
 SPECIMENS = pytest.mark.parametrize(

@@ -1,6 +1,11 @@
 import numpy as np
 import pytest
-from hyperspy_fusedmm.data import core_shell_particles, gallium_oxide_film, perovskite_lattice
+
+from hyperspy_fusedmm.data import (
+    core_shell_particles,
+    gallium_oxide_film,
+    perovskite_lattice,
+)
 from hyperspy_fusedmm.data.spectrum import (
     bremsstrahlung_profile,
     draw_row,
@@ -68,9 +73,7 @@ def test_photons_beyond_the_spectrum_are_lost_and_no_other():
     assert np.all(spectra[:, 150:].sum(axis=1) < photons[1])
 
 
-@pytest.mark.parametrize(
-    "simulate", [core_shell_particles, perovskite_lattice, gallium_oxide_film]
-)
+@pytest.mark.parametrize("simulate", [core_shell_particles, perovskite_lattice, gallium_oxide_film])
 def test_exspy_extracts_the_maps(simulate):
     specimen = simulate(shape=(48, 40), dose=20, spectrum_image=True)
     intensities = specimen.spectrum.get_lines_intensity()

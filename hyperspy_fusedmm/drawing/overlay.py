@@ -1,0 +1,181 @@
+"""Several element maps in one image, one colour each."""
+
+import numpy as np
+
+from .image import add_scale_bar, aspect_of, display_data, show_image
+
+# Light adds: the purer the colours, the later their sum turns white.
+COLORS = ("#ff1414", "#00e02d", "#2850ff", "#ffc800", "#ff28c8", "#00dcdc", "#ff7800", "#aaaaaa")
+
+# Two elements in colours that colour-blind readers tell apart.
+TWO_COLORS = ("#ff40ff", "#40ff40")
+
+
+def plot_overlay(maps, elements=None, colors=None, percentile=99.5, ax=None):
+    """Plot element maps on top of each other, one colour per element.
+
+    Each map is scaled between 0 (black) and a percentile of its values (full colour), and the
+    coloured maps are added, as light adds. Values below 0 are shown as 0. The legend gives the
+    value of the full colour.
+
+    Parameters
+    ----------
+    maps : ElementMaps
+        Maps to draw; lazy ones are computed.
+    elements : list of str, optional
+        Elements to draw; all by default.
+    colors : list or dict of matplotlib colours, optional
+        One per element drawn, or a dict of element to colour. Colours of elements not in the dict,
+        and all colours by default, go by the order of the maps, so that an element has the same
+        colour in every overlay of the same maps.
+    percentile : float, default 99.5
+        Percentile of each map, between 0 and 100, that gets the full colour.
+    ax : matplotlib Axes, optional
+        Where to draw; by default a figure of its own.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    ValueError
+        If an element is not among the maps, there are fewer colours than elements, or the
+        percentile is out of its range.
+
+    Examples
+    --------
+    >>> import hyperspy_fusedmm as fmm
+    >>> from hyperspy_fusedmm.drawing import plot_overlay
+    >>> specimen = fmm.data.core_shell_particles(shape=(64, 64))
+    >>> figure = plot_overlay(specimen.truth, colors={"O": "cyan"})
+    """
+    import matplotlib.pyplot as plt
+    from matplotlib.patches import Patch
+
+    if not 0 < percentile <= 100:
+        raise ValueError(f"percentile must lie above 0 and up to 100, not at {percentile!r}.")
+    elements = choose_elements(maps, elements)
+    colors = choose_colors(maps.elements, elements, colors)
+    images = [display_data(maps.get_map(element)) for element in elements]
+    limits = [full_color_value(image, percentile) for image, _ in images]
+
+    if ax is None:
+        _, ax = plt.subplots(figsize=(5.6, 4.2 * aspect_of(maps)), layout="compressed")
+    extent = images[0][1]
+    show_image(ax, add_colors([image for image, _ in images], limits, colors), extent)
+    add_scale_bar(ax, maps)
+    ax.legend(
+        handles=[
+            Patch(facecolor=color, edgecolor="0.3", label=f"{element}  (0 to {limit:.3g})")
+            for element, color, limit in zip(elements, colors, limits)
+        ],
+        loc="upper left",
+        bbox_to_anchor=(1.01, 1.0),
+        borderaxespad=0,
+        frameon=False,
+        handlelength=1.0,
+        handleheight=1.0,
+    )
+    return ax.figure
+
+
+def choose_elements(maps, elements=None):
+    """Elements to draw, each of which has a map.
+
+    Parameters
+    ----------
+    maps : ElementMaps
+        Maps.
+    elements : list of str, str, or None
+        Elements asked for; None for all.
+
+    Returns
+    -------
+    list of str
+
+    Raises
+    ------
+    ValueError
+        If one is not among the maps, or none is asked for.
+    """
+    if elements is None:
+        return list(maps.elements)
+    elements = [elements] if isinstance(elements, str) else list(elements)
+    missing = [element for element in elements if element not in maps.elements]
+    if missing or not elements:
+        raise ValueError(
+            f"elements: {', '.join(map(repr, missing)) or 'an empty list'} found; "
+            f"the maps are of {', '.join(maps.elements)}."
+        )
+    return elements
+
+
+def choose_colors(known, elements, colors=None):
+    """RGB colour of each element to draw.
+
+    Parameters
+    ----------
+    known : list of str
+        Elements of all maps; their order gives the default colours.
+    elements : list of str
+        Elements to draw.
+    colors : list or dict of matplotlib colours, or None
+        See `plot_overlay`.
+
+    Returns
+    -------
+    list of tuple
+        Red, green and blue between 0 and 1.
+    """
+    from matplotlib.colors import to_rgb
+
+    defaults = TWO_COLORS if len(known) == 2 else COLORS
+    palette = {element: defaults[i % len(defaults)] for i, element in enumerate(known)}
+    if colors is None:
+        colors = {}
+    elif isinstance(colors, str):
+        colors = [colors]
+    if not isinstance(colors, dict):
+        if len(colors) < len(elements):
+            raise ValueError(
+                f"colors: found {len(colors)} for {len(elements)} elements "
+                f"({', '.join(elements)}); one per element is needed."
+            )
+        colors = dict(zip(elements, colors))
+    return [to_rgb(colors.get(element, palette[element])) for element in elements]
+
+
+def full_color_value(image, percentile):
+    """Value shown in full colour: a percentile, or the maximum where that is 0; 1 for an empty map."""
+    values = image[np.isfinite(image)]
+    if not values.size:
+        return 1.0
+    value = float(np.percentile(values, percentile))
+    if value <= 0:
+        value = float(values.max())
+    return value if value > 0 else 1.0
+
+
+def add_colors(images, limits, colors):
+    """RGB image: the sum of the images, each in its colour.
+
+    Parameters
+    ----------
+    images : list of numpy.ndarray of shape (R, C)
+        Maps.
+    limits : list of float
+        Value of the full colour of each.
+    colors : list of tuple
+        RGB of each.
+
+    Returns
+    -------
+    numpy.ndarray of shape (R, C, 3)
+        Between 0 and 1.
+    """
+    rgb = np.zeros(images[0].shape + (3,), dtype=np.float32)
+    for image, limit, color in zip(images, limits, colors):
+        share = np.clip(np.nan_to_num(image) / limit, 0, 1)
+        rgb += share[..., None] * np.asarray(color, dtype=np.float32)
+    return np.clip(rgb, 0, 1)
