@@ -5,10 +5,12 @@ __all__ = [
     "ElementMaps",
     "FusedMultiModal",
     "LazyElementMaps",
+    "load_velox",
 ]
 
 from . import data
 from ._version import __version__
+from .io.velox import load_velox
 from .models.fused_multi_modal import FusedMultiModal
 from .signals._lazy_element_maps import LazyElementMaps
 from .signals.element_maps import ElementMaps, element_maps

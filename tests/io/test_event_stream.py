@@ -198,7 +198,14 @@ def test_results_of_the_wrong_shape_are_refused(shape):
     spectrum = np.zeros(N_CHANNELS, np.int64)
     with pytest.raises(ValueError, match="counts must have the shape"):
         decode_frames(
-            stream, locate_frames(stream, 20), 0, 1, 20, windows, np.zeros(shape, np.int32), spectrum
+            stream,
+            locate_frames(stream, 20),
+            0,
+            1,
+            20,
+            windows,
+            np.zeros(shape, np.int32),
+            spectrum,
         )
     counts = np.zeros((1, 3, 20), np.int32)
     with pytest.raises(ValueError, match="spectrum must have the shape"):
