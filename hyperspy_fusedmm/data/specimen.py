@@ -48,6 +48,9 @@ class Specimen:
         ``"linear"`` or ``"power"``.
     spectrum : exspy.signals.EDSTEMSpectrum or None
         EDX spectrum image ``(C, R | energy)`` that holds the photons of `maps`, where asked for.
+    line_shares : numpy.ndarray of shape (E,) or None
+        With a spectrum image: counts of an element in the window of its line for one photon of
+        the line. The window cuts off the tails of the line: 0.98 in most cases.
     background : numpy.ndarray of shape (E, R, C) or None
         With a spectrum image: expected counts in the window of each element's line that are not
         of this element (bremsstrahlung and lines of the others).
@@ -63,12 +66,32 @@ class Specimen:
     gamma: float
     forward: str
     spectrum: Any = None
+    line_shares: Any = None
     background: Any = None
 
     @property
     def elements(self):
         """Chemical symbols in the order of the maps."""
         return list(self.sensitivities)
+
+    def expected_intensities(self):
+        """What ``spectrum.get_lines_intensity()`` of eXSpy gives on average.
+
+        Returns
+        -------
+        numpy.ndarray of shape (E, R, C)
+            Expected counts in the window of each line, the background included.
+
+        Raises
+        ------
+        ValueError
+            If the specimen was simulated without a spectrum image.
+        """
+        if self.spectrum is None:
+            raise ValueError(
+                "The specimen has no spectrum image: simulate it with spectrum_image=True."
+            )
+        return self.line_shares[:, None, None] * self.truth.data + self.background
 
 
 def atomic_number(element):
@@ -201,14 +224,14 @@ def record(
     haadf = haadf_offset + signal + noise * haadf_rng.standard_normal(signal.shape)
     counts = counts_rng.poisson(truth)
 
-    spectrum = background = None
+    spectrum = line_shares = background = None
     if spectrum_image:
         from .spectrum import simulate_spectrum_image
 
         scattering = np.tensordot(
             [atomic_number(element) ** 2.0 for element in elements], atoms, axes=1
         )
-        spectrum, background = simulate_spectrum_image(
+        spectrum, line_shares, background = simulate_spectrum_image(
             truth, counts, scattering, mapped_lines(elements), pixel_size, title, spectrum_rng
         )
 
@@ -223,6 +246,7 @@ def record(
         gamma=float(gamma),
         forward=forward,
         spectrum=spectrum,
+        line_shares=line_shares,
         background=background,
     )
 

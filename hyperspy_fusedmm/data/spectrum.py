@@ -52,6 +52,8 @@ def simulate_spectrum_image(truth, counts, scattering, lines, pixel_size, title,
     -------
     spectrum : exspy.signals.EDSTEMSpectrum
         ``(C, R | energy)``, whole numbers, with what eXSpy needs to know in its metadata.
+    line_shares : numpy.ndarray of shape (E,)
+        Counts of an element in the window of its line, for one photon of the line.
     background : numpy.ndarray of shape (E, R, C)
         Expected counts in the window of each line that are not of its element.
     """
@@ -65,10 +67,10 @@ def simulate_spectrum_image(truth, counts, scattering, lines, pixel_size, title,
         counts, truth, continuum_counts, line_profiles, other_profiles, continuum, rng
     )
     spectrum = wrap_spectrum(data, energies, lines, pixel_size, title)
-    background = window_background(
+    line_shares, background = expected_in_windows(
         spectrum, lines, truth, continuum_counts, line_profiles + other_profiles, continuum
     )
-    return spectrum, background
+    return spectrum, line_shares, background
 
 
 def energy_channels(lines):
@@ -219,8 +221,8 @@ def wrap_spectrum(data, energies, lines, pixel_size, title):
     return spectrum
 
 
-def window_background(spectrum, lines, truth, continuum_counts, element_profiles, continuum):
-    """Expected counts in the window of each mapped line that are not of its element.
+def expected_in_windows(spectrum, lines, truth, continuum_counts, element_profiles, continuum):
+    """What is expected in the integration window of each mapped line.
 
     Parameters
     ----------
@@ -229,16 +231,21 @@ def window_background(spectrum, lines, truth, continuum_counts, element_profiles
 
     Returns
     -------
-    numpy.ndarray of shape (E, R, C)
+    line_shares : numpy.ndarray of shape (E,)
+        Counts of the element itself per photon of its mapped line: less than 1, as the window
+        cuts off the tails of the line, unless other lines of the element lie in it.
+    background : numpy.ndarray of shape (E, R, C)
+        Counts of the other elements and of the bremsstrahlung.
     """
     windows = spectrum.estimate_integration_windows(WINDOW_WIDTH, xray_lines=lines)
     axis = spectrum.axes_manager.signal_axes[0]
+    line_shares = np.empty(len(lines))
     background = np.empty(truth.shape, dtype=np.float32)
     for i, window in enumerate(windows):
         channels = slice(*axis.value2index(np.asarray(window, dtype=float)))
         per_photon = element_profiles[:, channels].sum(axis=1)
-        # The element's own photons in its own window are the signal.
+        line_shares[i] = per_photon[i]
         per_photon[i] = 0
         background[i] = np.tensordot(per_photon, truth, axes=1)
         background[i] += continuum[channels].sum() * continuum_counts
-    return background
+    return line_shares, background

@@ -85,7 +85,8 @@ def test_exspy_extracts_the_maps(simulate):
         line_share, other_share = own_shares(specimen.spectrum, line)
         extracted = intensities[i].data
         # The sum is right within its counting statistics.
-        expected = (line_share + other_share) * truth + background
+        assert specimen.line_shares[i] == pytest.approx(line_share + other_share)
+        expected = specimen.expected_intensities()[i]
         assert abs(extracted.sum() - expected.sum()) < 4 * np.sqrt(expected.sum())
         # The photons are those of the maps: what differs is the background and what is cut off.
         remaining = extracted - line_share * counts
@@ -104,6 +105,11 @@ def own_shares(spectrum, line):
         line_profile(line, energies)[window].sum(),
         other_lines_profile(line, energies)[window].sum(),
     )
+
+
+def test_expected_intensities_need_a_spectrum():
+    with pytest.raises(ValueError, match="spectrum_image=True"):
+        core_shell_particles(shape=(8, 8)).expected_intensities()
 
 
 def test_spectrum_is_told_all_that_exspy_needs():
