@@ -140,7 +140,7 @@ def bremsstrahlung_profile(energies):
 
 
 def draw_spectra(counts, truth, continuum_counts, line_profiles, other_profiles, continuum, rng):
-    """Draw the spectra row by row, photon by photon: the work grows with the photons.
+    """Draw the spectra row by row, to hold one row of them in 64 bit at a time.
 
     Returns
     -------
@@ -153,7 +153,6 @@ def draw_spectra(counts, truth, continuum_counts, line_profiles, other_profiles,
     # Oxygen has one line only: no other photons, whatever their distribution.
     other_shapes = other_profiles / np.where(others > 0, others, 1)[:, None]
     profiles = np.concatenate([line_profiles, other_shapes, continuum[None]])
-    cumulative = np.cumsum(profiles, axis=1)
     data = np.zeros((n_rows, n_columns, n_channels), dtype=np.uint16)
     for row in range(n_rows):
         photons = np.concatenate(
@@ -163,36 +162,49 @@ def draw_spectra(counts, truth, continuum_counts, line_profiles, other_profiles,
                 rng.poisson(continuum_counts[None, row]),
             ]
         )
-        spectra = draw_row(photons, cumulative, rng)
+        spectra = draw_row(photons, profiles, rng)
         if data.dtype == np.uint16 and spectra.max() > np.iinfo(np.uint16).max:
             data = data.astype(np.uint32)
         data[row] = spectra
     return data
 
 
-def draw_row(photons, cumulative, rng):
+def draw_row(photons, profiles, rng):
     """Sort the photons of one row of pixels into channels.
 
     Parameters
     ----------
     photons : numpy.ndarray of shape (P, C)
         Number of photons of each of P kinds at each pixel.
-    cumulative : numpy.ndarray of shape (P, channels)
-        Cumulative probability of the channels for each kind. What is missing to 1 at the end is
-        the probability that the photon falls outside the spectrum.
+    profiles : numpy.ndarray of shape (P, channels)
+        Probability of the channels for each kind. What the sum lacks to 1 is the probability
+        that the photon falls outside the spectrum.
 
     Returns
     -------
     numpy.ndarray of shape (C, channels)
     """
-    n_columns, n_channels = photons.shape[1], cumulative.shape[1]
-    spectra = np.zeros(n_columns * n_channels, dtype=np.int64)
-    for number, distribution in zip(photons, cumulative):
-        pixel = np.repeat(np.arange(n_columns), number)
-        channel = np.searchsorted(distribution, rng.random(pixel.size), side="right")
-        seen = channel < n_channels
-        spectra += np.bincount(pixel[seen] * n_channels + channel[seen], minlength=spectra.size)
-    return spectra.reshape(n_columns, n_channels)
+    spectra = np.zeros((photons.shape[1], profiles.shape[1]), dtype=np.int64)
+    for number, profile in zip(photons, profiles):
+        # The same distribution both ways: by photon where they are few, else by channel.
+        draw = _draw_photons if number.sum() < spectra.size else _draw_channels
+        spectra += draw(number, profile, rng)
+    return spectra
+
+
+def _draw_photons(number, profile, rng):
+    pixel = np.repeat(np.arange(number.size), number)
+    channel = np.searchsorted(np.cumsum(profile), rng.random(pixel.size), side="right")
+    seen = channel < profile.size
+    counts = np.bincount(
+        pixel[seen] * profile.size + channel[seen], minlength=number.size * profile.size
+    )
+    return counts.reshape(number.size, profile.size)
+
+
+def _draw_channels(number, profile, rng):
+    outside = max(1 - profile.sum(), 0)
+    return rng.multinomial(number, np.append(profile, outside))[:, :-1]
 
 
 def wrap_spectrum(data, energies, lines, pixel_size, title):
