@@ -64,12 +64,11 @@ def plot_maps(model, elements=None, errors=False):
     rows = ["Raw", "Fused"] + ["Standard error"] * errors
     figure, axes = _grid(model.maps, rows, len(elements) + with_haadf)
 
-    label = value_label(model.maps)
+    # Each is made anew by the model every time it is asked for.
+    fused, label = model.fused, value_label(model.maps)
     for column, element in zip(axes.T, elements):
         error = standard_error.get_map(element) if errors else None
-        _draw_element(
-            column, model.maps.get_map(element), model.fused.get_map(element), error, label
-        )
+        _draw_element(column, model.maps.get_map(element), fused.get_map(element), error, label)
         column[0].set_title(element)
     for ax, name in zip(axes[:, 0], rows):
         ax.set_ylabel(name)

@@ -56,7 +56,7 @@ def plot_overlay(maps, elements=None, colors=None, percentile=99.5, ax=None):
     if not 0 < percentile <= 100:
         raise ValueError(f"percentile must lie above 0 and up to 100, not at {percentile!r}.")
     elements = choose_elements(maps, elements)
-    colors = choose_colors(maps.elements, elements, colors)
+    colors = choose_colors(choose_elements(maps), elements, colors)
     images = [display_data(maps.get_map(element)) for element in elements]
     limits = [full_color_value(image, percentile) for image, _ in images]
 
@@ -88,7 +88,7 @@ def choose_elements(maps, elements=None):
     maps : ElementMaps
         Maps.
     elements : list of str, str, or None
-        Elements asked for; None for all.
+        Elements asked for, or X-ray lines where an element has several maps; None for all.
 
     Returns
     -------
@@ -99,14 +99,15 @@ def choose_elements(maps, elements=None):
     ValueError
         If one is not among the maps, or none is asked for.
     """
+    names = maps._map_names()
     if elements is None:
-        return list(maps.elements)
+        return names
     elements = [elements] if isinstance(elements, str) else list(elements)
-    missing = [element for element in elements if element not in maps.elements]
+    missing = [element for element in elements if element not in names]
     if missing or not elements:
         raise ValueError(
             f"elements: {', '.join(map(repr, missing)) or 'an empty list'} found; "
-            f"the maps are of {', '.join(maps.elements)}."
+            f"the maps are of {', '.join(names)}."
         )
     return elements
 

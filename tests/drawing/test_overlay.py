@@ -60,6 +60,14 @@ def test_an_element_keeps_its_color(maps):
     assert len(set(choose_colors(["A", "B"], ["A", "B"]))) == 2
 
 
+def test_lines_of_one_element_are_maps_of_their_own(maps):
+    lines = fmm.element_maps(list(maps.data[:2]), elements=["Fe_Ka", "Fe_La"], sum_lines=False)
+    legend = plot_overlay(lines).axes[0].get_legend()
+    assert [text.get_text().split()[0] for text in legend.get_texts()] == ["Fe_Ka", "Fe_La"]
+    with pytest.raises(ValueError, match="elements: 'Fe' found; the maps are of Fe_Ka, Fe_La"):
+        plot_overlay(lines, elements="Fe")
+
+
 def test_negative_missing_and_empty_values_are_black(maps):
     maps.data[0] = -1
     maps.data[1] = 0
