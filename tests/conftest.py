@@ -8,6 +8,7 @@ import matplotlib
 matplotlib.use("agg")
 
 import hyperspy.api as hs  # noqa: E402
+import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
@@ -20,7 +21,7 @@ def no_progress_bars():
 @pytest.fixture(autouse=True)
 def close_figures():
     yield
-    matplotlib.pyplot.close("all")
+    plt.close("all")
 
 
 @pytest.fixture(params=[False, True], ids=["eager", "lazy"])

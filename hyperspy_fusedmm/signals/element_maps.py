@@ -419,6 +419,13 @@ class ElementMaps(Signal2D):
         return sliced
 
     def crop(self, axis, start=None, end=None, convert_units=False):
+        """Crop along an axis, in place; names of maps that are cut off go with them.
+
+        Parameters
+        ----------
+        axis, start, end, convert_units
+            As :meth:`hyperspy.api.signals.BaseSignal.crop`.
+        """
         found = self.axes_manager[axis]
         positions = None
         if found.navigate and self.axes_manager.navigation_dimension == 1:
@@ -428,9 +435,23 @@ class ElementMaps(Signal2D):
         if positions is not None:
             self._keep_names(names, positions)
 
-    crop.__doc__ = Signal2D.crop.__doc__
-
     def rebin(self, new_shape=None, scale=None, crop=True, dtype=None, out=None, **kwargs):
+        """Add neighbouring pixels of each map.
+
+        Parameters
+        ----------
+        new_shape, scale, crop, dtype, out, **kwargs
+            As :meth:`hyperspy.api.signals.BaseSignal.rebin`.
+
+        Returns
+        -------
+        ElementMaps
+
+        Raises
+        ------
+        ValueError
+            If maps of different elements would be added.
+        """
         factors = self._validate_rebin_args_and_get_factors(new_shape=new_shape, scale=scale)
         navigation = [axis.index_in_array for axis in self.axes_manager.navigation_axes]
         if any(factors[i] != 1 for i in navigation):
@@ -443,9 +464,18 @@ class ElementMaps(Signal2D):
             new_shape=new_shape, scale=scale, crop=crop, dtype=dtype, out=out, **kwargs
         )
 
-    rebin.__doc__ = Signal2D.rebin.__doc__
-
     def split(self, axis="auto", number_of_parts="auto", step_sizes="auto"):
+        """Split along an axis; each part is named after its maps.
+
+        Parameters
+        ----------
+        axis, number_of_parts, step_sizes
+            As :meth:`hyperspy.api.signals.BaseSignal.split`.
+
+        Returns
+        -------
+        list of ElementMaps
+        """
         parts = super().split(axis, number_of_parts, step_sizes)
         start = 0
         for part in parts:
@@ -455,12 +485,20 @@ class ElementMaps(Signal2D):
             start += count
         return parts
 
-    split.__doc__ = Signal2D.split.__doc__
-
     def get_current_signal(self, auto_title=True, auto_filename=True, as_numpy=False):
+        """The map at the current index, named after its element.
+
+        Parameters
+        ----------
+        auto_title, auto_filename, as_numpy
+            As :meth:`hyperspy.api.signals.BaseSignal.get_current_signal`.
+
+        Returns
+        -------
+        ElementMaps
+            Of dimensions (|x, y).
+        """
         current = super().get_current_signal(auto_title, auto_filename, as_numpy)
         if self.axes_manager.navigation_dimension == 1:
             current._keep_names(self._names(), [self.axes_manager.indices[0]])
         return current
-
-    get_current_signal.__doc__ = Signal2D.get_current_signal.__doc__
