@@ -1,0 +1,21 @@
+"""The mathematics of the fusion on plain arrays; knows nothing of HyperSpy."""
+
+from .calibration import Calibration, calibrate_haadf
+from .primal_dual import Solution, State
+from .problem import FusionProblem
+from .smoothing import estimate_noise
+from .solve import solve
+from .strength import default_strength, haadf_guide, pilot_weights
+
+__all__ = [
+    "Calibration",
+    "FusionProblem",
+    "Solution",
+    "State",
+    "calibrate_haadf",
+    "default_strength",
+    "estimate_noise",
+    "haadf_guide",
+    "pilot_weights",
+    "solve",
+]

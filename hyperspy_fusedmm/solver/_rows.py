@@ -1,0 +1,293 @@
+"""The primal-dual iteration along one row of pixels.
+
+Every kernel here works on contiguous float32 rows of one length, without branches that
+depend on the pixel, so that the compiler vectorises it. The tile kernels of
+`hyperspy_fusedmm.solver._tiles` put them together.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+FASTMATH = {"contract", "arcp", "afn", "nsz", "nnan", "ninf"}
+# Without reference counting (``_nrt``): these kernels allocate nothing, and counting the
+# references of every slice costs as much as the arithmetic on a row.
+kernel = njit(nogil=True, cache=True, fastmath=FASTMATH, error_model="numpy", _nrt=False)
+
+ZERO = np.float32(0)
+HALF = np.float32(0.5)
+ONE = np.float32(1)
+FOUR = np.float32(4)
+SQRT_HALF = np.float32(np.sqrt(0.5))
+TINY = np.float32(1e-30)
+HUGE = np.float32(1e30)
+BELOW_KINK = np.float32(1e-6)
+
+POISSON, GAUSSIAN = 0, 1
+
+
+class Data(NamedTuple):
+    """What the maps are fitted to. (H or 1) marks arrays that may hold one row for all."""
+
+    counts: np.ndarray  # (E, H, W) measured maps
+    spread: np.ndarray  # (E, H or 1, W) background eps (Poisson), 1 / noise^2 (Gaussian)
+    strength: np.ndarray  # (E, H or 1, W) radius of the dual ball
+    weights: np.ndarray  # (E, H or 1, W) HAADF intensity per unit of map
+    target: np.ndarray  # (1, H, W) HAADF minus its offset
+    rho: np.ndarray  # (1, H or 1, W) lambda_haadf / haadf_noise^2
+    guide: np.ndarray  # (2, H, W) sqrt(s) xi, or (0, 1, 1) where unguided
+    anchor: np.ndarray  # (E, H, W) centre of a proximal term, or (0, 1, 1)
+
+
+class Steps(NamedTuple):
+    """Step sizes and constants, one value per element where (E,)."""
+
+    fidelity: np.ndarray  # (E,) int: POISSON or GAUSSIAN
+    chem: np.ndarray  # (E,) weight of the likelihood
+    primal: np.ndarray  # (E,) step of x
+    dual: np.ndarray  # (E,) step of p
+    primal_slope: np.ndarray  # (E,) step of v (TGV)
+    dual_curvature: np.ndarray  # (E,) step of q (TGV)
+    anchor_step: np.ndarray  # (E,) step of the proximal term
+    curvature_ratio: np.float32  # strength of the curvature term over that of the slope term
+    relaxation: np.float32  # from 1 up to, but without, 2
+    newton: int  # Newton steps of the prox
+
+
+@kernel
+def forward_point(x, here, left, below, above, step, out):
+    """x minus a step along the adjoint gradient (here - left + below - above) of the dual field."""
+    for c in range(out.shape[0]):
+        out[c] = x[c] + step * (here[c] - left[c] + below[c] - above[c])
+
+
+@kernel
+def pull_to_anchor(out, anchor, share):
+    """Blend the forward point with the centre of the proximal term."""
+    for c in range(out.shape[0]):
+        out[c] += share * (anchor[c] - out[c])
+
+
+@kernel
+def poisson_response(forward, counts, eps, weight, step, chem, residual, total, slope, kink):
+    """Add this element's HAADF intensity at a given ``residual``, and minus its derivative.
+
+    The prox of a Poisson element is the positive root z = x + eps of a quadratic, cut at
+    x = 0; the root is taken in the form that does not cancel. ``kink`` is raised to the
+    residual, if it lies below the given one, at which an element without counts reaches 0.
+    """
+    for c in range(total.shape[0]):
+        w = weight[c]
+        linear = forward[c] + eps[c] - step * (chem + w * residual[c])
+        product = step * chem * counts[c]
+        square = linear * linear + FOUR * product + TINY
+        inverse_root = ONE / np.sqrt(square)
+        large = HALF * (abs(linear) + square * inverse_root)
+        z = large if linear >= ZERO else product / large
+        x = z - eps[c]
+        gain = w * w * step * z * inverse_root
+        slope[c] += gain if x > ZERO else ZERO
+        total[c] += w * max(x, ZERO)
+        end = (forward[c] - step * chem) / max(step * w, TINY)
+        kink[c] = max(kink[c], end if end < residual[c] else -HUGE)
+
+
+@kernel
+def poisson_update(
+    forward, counts, eps, weight, step, chem, residual, relaxation, x, extrapolated
+):
+    """Prox of one Poisson element: over-relax ``x`` and store 2 x_new - x_old."""
+    for c in range(x.shape[0]):
+        linear = forward[c] + eps[c] - step * (chem + weight[c] * residual[c])
+        product = step * chem * counts[c]
+        square = linear * linear + FOUR * product + TINY
+        large = HALF * (abs(linear) + np.sqrt(square))
+        z = large if linear >= ZERO else product / large
+        point = max(z - eps[c], ZERO)
+        change = point - x[c]
+        extrapolated[c] = point + change
+        x[c] += relaxation * change
+
+
+@kernel
+def gaussian_response(
+    forward, counts, precision, weight, step, chem, residual, total, slope, kink
+):
+    """As `poisson_response` for a Gaussian element, whose prox is linear, cut at 0."""
+    for c in range(total.shape[0]):
+        w = weight[c]
+        pull = step * chem * precision[c]
+        shrink = ONE / (ONE + pull)
+        x = shrink * (forward[c] + pull * counts[c] - step * w * residual[c])
+        slope[c] += w * w * step * shrink if x > ZERO else ZERO
+        total[c] += w * max(x, ZERO)
+        end = (forward[c] + pull * counts[c]) / max(step * w, TINY)
+        kink[c] = max(kink[c], end if end < residual[c] else -HUGE)
+
+
+@kernel
+def gaussian_update(
+    forward, counts, precision, weight, step, chem, residual, relaxation, x, extrapolated
+):
+    """As `poisson_update` for a Gaussian element."""
+    for c in range(x.shape[0]):
+        pull = step * chem * precision[c]
+        point = (forward[c] + pull * counts[c] - step * weight[c] * residual[c]) / (ONE + pull)
+        point = max(point, ZERO)
+        change = point - x[c]
+        extrapolated[c] = point + change
+        x[c] += relaxation * change
+
+
+@kernel
+def newton_step(target, rho, total, slope, kink, residual):
+    """Newton step for r = rho (w'x(r) - target), a concave rising equation.
+
+    From the left of the root the iterates rise to it. From the right, where elements are
+    cut to 0, a step may lead far too low; it ends just below the next kink, where one more
+    element comes alive.
+    """
+    for c in range(residual.shape[0]):
+        value = residual[c] - rho[c] * (total[c] - target[c])
+        lowest = kink[c] - BELOW_KINK * (abs(kink[c]) + ONE)
+        step = residual[c] - value / (ONE + rho[c] * slope[c])
+        residual[c] = max(step, lowest) if value > ZERO else step
+
+
+@kernel
+def joint_prox_row(
+    data, steps, effective_step, relaxation, row, first, last, forward, workspace, residual, x, bar
+):
+    """Joint prox at every pixel of a row, then over-relaxation.
+
+    ``forward`` (E, W) are the forward points, ``x`` (E, H, W) and ``bar`` (E, W) what is
+    updated; ``residual`` (W) starts at the last iteration's and is refined.
+    """
+    elements = forward.shape[0]
+    weight_row = min(row, data.weights.shape[1] - 1)
+    spread_row = min(row, data.spread.shape[1] - 1)
+    rho = data.rho[0, min(row, data.rho.shape[1] - 1), first:last]
+    target = data.target[0, row, first:last]
+    r = residual[first:last]
+    total, slope = workspace[0, first:last], workspace[1, first:last]
+    kink = workspace[2, first:last]
+    for _ in range(steps.newton):
+        for c in range(total.shape[0]):
+            total[c] = ZERO
+            slope[c] = ZERO
+            kink[c] = -HUGE
+        for e in range(elements):
+            point = forward[e, first:last]
+            counts = data.counts[e, row, first:last]
+            spread = data.spread[e, spread_row, first:last]
+            weight = data.weights[e, weight_row, first:last]
+            step, chem = effective_step[e], steps.chem[e]
+            if steps.fidelity[e] == POISSON:
+                poisson_response(point, counts, spread, weight, step, chem, r, total, slope, kink)
+            else:
+                gaussian_response(point, counts, spread, weight, step, chem, r, total, slope, kink)
+        newton_step(target, rho, total, slope, kink, r)
+    for e in range(elements):
+        point = forward[e, first:last]
+        counts = data.counts[e, row, first:last]
+        spread = data.spread[e, spread_row, first:last]
+        weight = data.weights[e, weight_row, first:last]
+        step, chem = effective_step[e], steps.chem[e]
+        values, extrapolated = x[e, row, first:last], bar[e, first:last]
+        if steps.fidelity[e] == POISSON:
+            poisson_update(
+                point, counts, spread, weight, step, chem, r, relaxation, values, extrapolated
+            )
+        else:
+            gaussian_update(
+                point, counts, spread, weight, step, chem, r, relaxation, values, extrapolated
+            )
+
+
+@kernel
+def unguided_component(along_columns, along_rows, guide_columns, guide_rows, to_columns, to_rows):
+    """Apply D = I - a a' (a the guide) to a row of vectors."""
+    for c in range(to_columns.shape[0]):
+        along = guide_columns[c] * along_columns[c] + guide_rows[c] * along_rows[c]
+        to_columns[c] = along_columns[c] - along * guide_columns[c]
+        to_rows[c] = along_rows[c] - along * guide_rows[c]
+
+
+@kernel
+def slope_ascent(here, right, below, strength, step, relaxation, p_columns, p_rows):
+    """Dual step of TV: ascend along the gradient, project on the ball, over-relax."""
+    for c in range(p_columns.shape[0]):
+        a = p_columns[c] + step * (right[c] - here[c])
+        b = p_rows[c] + step * (below[c] - here[c])
+        scale = min(ONE, strength[c] / np.sqrt(a * a + b * b + TINY))
+        p_columns[c] += relaxation * (a * scale - p_columns[c])
+        p_rows[c] += relaxation * (b * scale - p_rows[c])
+
+
+@kernel
+def guided_slope_ascent(
+    here, right, below, guide_columns, guide_rows, strength, step, relaxation, p_columns, p_rows
+):
+    """As `slope_ascent` for directional TV."""
+    for c in range(p_columns.shape[0]):
+        u, v = guide_columns[c], guide_rows[c]
+        along_columns, along_rows = right[c] - here[c], below[c] - here[c]
+        along = u * along_columns + v * along_rows
+        a = p_columns[c] + step * (along_columns - along * u)
+        b = p_rows[c] + step * (along_rows - along * v)
+        scale = min(ONE, strength[c] / np.sqrt(a * a + b * b + TINY))
+        p_columns[c] += relaxation * (a * scale - p_columns[c])
+        p_rows[c] += relaxation * (b * scale - p_rows[c])
+
+
+@kernel
+def slope_forward(v, flow, q_here, q_next, mixed_here, mixed_next, step, out):
+    """Forward point of one component of v: along D p minus the adjoint of E applied to q."""
+    for c in range(out.shape[0]):
+        curvature = q_here[c] - q_next[c] + SQRT_HALF * (mixed_here[c] - mixed_next[c])
+        out[c] = v[c] + step * (flow[c] - curvature)
+
+
+@kernel
+def relax(point, relaxation, values, extrapolated):
+    """Over-relax ``values`` towards ``point`` and store 2 new - old."""
+    for c in range(values.shape[0]):
+        change = point[c] - values[c]
+        extrapolated[c] = point[c] + change
+        values[c] += relaxation * change
+
+
+@kernel
+def residual_slope_ascent(
+    here, right, below, v_columns, v_rows, guide_columns, guide_rows, strength, step, relaxation,
+    p_columns, p_rows,
+):  # fmt: skip
+    """Dual step of the slope term of TGV, |D (grad x - v)|."""
+    for c in range(p_columns.shape[0]):
+        u, v = guide_columns[c], guide_rows[c]
+        along_columns = right[c] - here[c] - v_columns[c]
+        along_rows = below[c] - here[c] - v_rows[c]
+        along = u * along_columns + v * along_rows
+        a = p_columns[c] + step * (along_columns - along * u)
+        b = p_rows[c] + step * (along_rows - along * v)
+        scale = min(ONE, strength[c] / np.sqrt(a * a + b * b + TINY))
+        p_columns[c] += relaxation * (a * scale - p_columns[c])
+        p_rows[c] += relaxation * (b * scale - p_rows[c])
+
+
+@kernel
+def curvature_ascent(
+    columns_here, columns_left, columns_above, rows_here, rows_left, rows_above,
+    strength, ratio, step, relaxation, q_cc, q_rr, q_cr,
+):  # fmt: skip
+    """Dual step of the curvature term of TGV, ratio |E v|; mixed component times sqrt 2."""
+    for c in range(q_cc.shape[0]):
+        mixed = columns_here[c] - columns_above[c] + rows_here[c] - rows_left[c]
+        a = q_cc[c] + step * (columns_here[c] - columns_left[c])
+        b = q_rr[c] + step * (rows_here[c] - rows_above[c])
+        d = q_cr[c] + step * SQRT_HALF * mixed
+        scale = min(ONE, ratio * strength[c] / np.sqrt(a * a + b * b + d * d + TINY))
+        q_cc[c] += relaxation * (a * scale - q_cc[c])
+        q_rr[c] += relaxation * (b * scale - q_rr[c])
+        q_cr[c] += relaxation * (d * scale - q_cr[c])

@@ -1,0 +1,465 @@
+"""Primal and dual value of the linear problem at the current state.
+
+For any dual field p inside its ball and any r at every pixel, convexity gives
+
+    P(x*) >= sum_p [ -r t - r^2 / (2 rho) + sum_i min_{x_i >= 0} ( a_i x_i - b_i log(x_i + eps_i) ) ],
+    a_i = lambda_chem + r w_i - y_i,   y = -grad' D p,   t = b_H - offset,
+
+with the inner minimum in closed form. It is minus infinity where a_i < 0 and b_i = 0, so
+the dual point is repaired first, in two ways of which the better bound counts:
+
+* r is raised until every a_i >= 0 and then, per pixel, moved to where the bound is largest;
+* where an element has no or hardly any HAADF weight, either x_i is bounded by a value that
+  the optimum is known not to exceed (isotropic TV), or the dual field is scaled down.
+
+For TGV the dual field of the slope term must equal E'q, the adjoint of the curvature
+operator; it is set to that value and all of an element's dual fields are scaled down
+until it lies in its ball.
+
+Everything is summed in double precision.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+
+from ._rows import POISSON
+
+__all__ = ["Certificate", "certify"]
+
+UNBOUNDED = 1e30
+# The dual fields lie in their balls to float32 rounding; this much brings them inside.
+ROUNDING = 1.0 - 1e-6
+SQRT_HALF = np.sqrt(0.5)
+NEWTON_STEPS = 3
+
+kernel = njit(
+    nogil=True,
+    cache=True,
+    fastmath={"contract", "arcp", "nsz", "nnan", "ninf", "reassoc"},
+    error_model="numpy",
+    _nrt=False,
+)
+
+
+@kernel
+def fast_log(value):
+    """Natural logarithm of a positive normal double, to 1e-14; unlike the library's it vectorises."""
+    bits = np.float64(value).view(np.int64)
+    exponent = (bits - np.int64(0x3FE6A09E667F3BCD)) >> 52
+    mantissa = np.int64(bits - (exponent << 52)).view(np.float64)
+    s = (mantissa - 1.0) / (mantissa + 1.0)
+    t = s * s
+    series = 2.0 / 21
+    series = series * t + 2.0 / 19
+    series = series * t + 2.0 / 17
+    series = series * t + 2.0 / 15
+    series = series * t + 2.0 / 13
+    series = series * t + 2.0 / 11
+    series = series * t + 2.0 / 9
+    series = series * t + 2.0 / 7
+    series = series * t + 2.0 / 5
+    series = series * t + 2.0 / 3
+    return s * (2.0 + t * series) + np.float64(exponent) * 0.6931471805599453
+
+
+@kernel
+def divergence_term(x, eps, counts):
+    """Kullback-Leibler divergence of the counts from x + eps: >= 0, and 0 log 0 = 0."""
+    expected = x + eps
+    return expected - counts + counts * fast_log(max(counts, 1e-290) / max(expected, 1e-290))
+
+
+@kernel
+def likelihood_row(x, counts, spread, chem, fidelity):
+    total = 0.0
+    if fidelity == POISSON:
+        for c in range(x.shape[0]):
+            total += divergence_term(
+                max(np.float64(x[c]), 0.0), np.float64(spread[c]), np.float64(counts[c])
+            )
+        return chem * total
+    for c in range(x.shape[0]):
+        misfit = max(np.float64(x[c]), 0.0) - counts[c]
+        total += 0.5 * spread[c] * misfit * misfit
+    return chem * total
+
+
+@kernel
+def haadf_row(data, x, row, total):
+    """HAADF term along one row; ``total`` is work space."""
+    columns = total.shape[0]
+    for c in range(columns):
+        total[c] = -np.float64(data.target[0, row, c])
+    for e in range(x.shape[0]):
+        weight = data.weights[e, min(row, data.weights.shape[1] - 1)]
+        values = x[e, row]
+        for c in range(columns):
+            total[c] += np.float64(weight[c]) * max(np.float64(values[c]), 0.0)
+    rho = data.rho[0, min(row, data.rho.shape[1] - 1)]
+    term = 0.0
+    for c in range(columns):
+        term += 0.5 * rho[c] * total[c] * total[c]
+    return term
+
+
+@kernel
+def slope_norm_row(data, x, v, e, row, columns_slope, rows_slope):
+    """Sum of strength * |D (grad x - v)| along one row; v is empty for TV."""
+    columns, rows = x.shape[2], x.shape[1]
+    here = x[e, row]
+    below = x[e, min(row + 1, rows - 1)]
+    for c in range(columns):
+        columns_slope[c] = 0.0
+        rows_slope[c] = max(np.float64(below[c]), 0.0) - max(np.float64(here[c]), 0.0)
+    right = here[1:]
+    for c in range(columns - 1):
+        columns_slope[c] = max(np.float64(right[c]), 0.0) - max(np.float64(here[c]), 0.0)
+    if v.shape[0] > 0:
+        for c in range(columns):
+            columns_slope[c] -= v[2 * e, row, c]
+            rows_slope[c] -= v[2 * e + 1, row, c]
+    if data.guide.shape[0] > 0:
+        for c in range(columns):
+            u, w = data.guide[0, row, c], data.guide[1, row, c]
+            along = u * columns_slope[c] + w * rows_slope[c]
+            columns_slope[c] -= along * u
+            rows_slope[c] -= along * w
+    strength = data.strength[e, min(row, data.strength.shape[1] - 1)]
+    total = 0.0
+    for c in range(columns):
+        norm = np.sqrt(columns_slope[c] * columns_slope[c] + rows_slope[c] * rows_slope[c])
+        total += strength[c] * norm
+    return total
+
+
+@kernel
+def curvature_norm_row(data, v, e, row):
+    """Sum of strength * |E v| along one row."""
+    rows, columns = v.shape[1], v.shape[2]
+    a, b = v[2 * e], v[2 * e + 1]
+    strength = data.strength[e, min(row, data.strength.shape[1] - 1)]
+    total = 0.0
+    for c in range(columns):
+        xx = np.float64(a[row, c]) - a[row, c - 1] if 0 < c < columns - 1 else 0.0
+        yy = np.float64(b[row, c]) - b[row - 1, c] if 0 < row < rows - 1 else 0.0
+        xy = np.float64(a[row, c]) - a[row - 1, c] if row > 0 and c < columns - 1 else 0.0
+        if c > 0 and row < rows - 1:
+            xy += np.float64(b[row, c]) - b[row, c - 1]
+        total += strength[c] * np.sqrt(xx * xx + yy * yy + 0.5 * xy * xy)
+    return total
+
+
+@kernel
+def dual_flow_row(state, data, e, row, columns_flow, rows_flow):
+    """Row of D p (TV) or E'q (TGV); zero where it would cross the right or lower border."""
+    elements = data.counts.shape[0]
+    rows, columns = state.shape[1], state.shape[2]
+    if state.shape[0] == 3 * elements + 1:
+        p_columns, p_rows = state[elements + 2 * e, row], state[elements + 2 * e + 1, row]
+        for c in range(columns):
+            columns_flow[c] = p_columns[c]
+            rows_flow[c] = p_rows[c]
+        if data.guide.shape[0] > 0:
+            guide_columns, guide_rows = data.guide[0, row], data.guide[1, row]
+            for c in range(columns):
+                u, w = guide_columns[c], guide_rows[c]
+                along = u * columns_flow[c] + w * rows_flow[c]
+                columns_flow[c] -= along * u
+                rows_flow[c] -= along * w
+    else:
+        q_xx, q_yy = state[5 * elements + 3 * e], state[5 * elements + 3 * e + 1]
+        q_xy = state[5 * elements + 3 * e + 2]
+        for c in range(columns):
+            xx = np.float64(q_xx[row, c])
+            yy = np.float64(q_yy[row, c])
+            along_rows = np.float64(q_xy[row, c]) if row > 0 else 0.0
+            along_columns = np.float64(q_xy[row, c]) if c > 0 else 0.0
+            if c < columns - 1:
+                xx -= q_xx[row, c + 1]
+                along_columns -= q_xy[row, c + 1]
+            if row < rows - 1:
+                yy -= q_yy[row + 1, c]
+                along_rows -= q_xy[row + 1, c]
+            columns_flow[c] = xx + SQRT_HALF * along_rows
+            rows_flow[c] = yy + SQRT_HALF * along_columns
+    columns_flow[columns - 1] = 0.0
+    if row == rows - 1:
+        for c in range(columns):
+            rows_flow[c] = 0.0
+
+
+@kernel
+def outflow_rows(columns_flow, rows_flow, above, scale, out):
+    """y = -grad' (scale flow) along one row; ``above`` is the rows' flow of the row above."""
+    here, left, to = columns_flow[1:], columns_flow[: columns_flow.shape[0] - 1], out[1:]
+    for c in range(out.shape[0]):
+        out[c] = scale * (rows_flow[c] - above[c])
+    out[0] += scale * columns_flow[0]
+    for c in range(to.shape[0]):
+        to[c] += scale * (here[c] - left[c])
+
+
+@kernel
+def excess_row(data, e, row, columns_flow, rows_flow):
+    """Largest ratio of |D^-1 flow| to the radius of the ball along one row."""
+    strength = data.strength[e, min(row, data.strength.shape[1] - 1)]
+    guided = data.guide.shape[0] > 0
+    largest = 0.0
+    for c in range(columns_flow.shape[0]):
+        a, b = columns_flow[c], rows_flow[c]
+        if guided:
+            u, w = np.float64(data.guide[0, row, c]), np.float64(data.guide[1, row, c])
+            along = (u * a + w * b) / max(1.0 - u * u - w * w, 1e-12)
+            a += along * u
+            b += along * w
+        norm = np.sqrt(a * a + b * b)
+        largest = max(largest, norm / max(np.float64(strength[c]), 1e-290) if norm > 0 else 0.0)
+    return largest
+
+
+@kernel
+def response_row(y, counts, spread, weight, chem, fidelity, bound, residual, total, slope):
+    """Add w_i x_i(r) of the dual's inner minimiser and w_i |dx_i/dr| along one row."""
+    if fidelity == POISSON:
+        for c in range(y.shape[0]):
+            w = np.float64(weight[c])
+            a = chem + w * residual[c] - y[c]
+            inverse = 1.0 / max(a, 1e-290)
+            ratio = chem * counts[c] * inverse
+            x = min(max(ratio - spread[c], 0.0), bound)
+            x = bound if a < 0 else x
+            total[c] += w * x
+            gain = w * w * ratio * inverse
+            slope[c] += gain if x > 0 and x < bound else 0.0
+    else:
+        for c in range(y.shape[0]):
+            w = np.float64(weight[c])
+            stiffness = chem * spread[c]
+            x = counts[c] - (w * residual[c] - y[c]) / stiffness
+            total[c] += w * max(x, 0.0)
+            slope[c] += w * w / stiffness if x > 0 else 0.0
+
+
+@kernel
+def dual_value_row(y, counts, spread, weight, chem, fidelity, bound, residual):
+    """Sum along one row of the inner minima, with the likelihood as a divergence."""
+    value = 0.0
+    if fidelity == POISSON:
+        for c in range(y.shape[0]):
+            a = chem + np.float64(weight[c]) * residual[c] - y[c]
+            b, eps = np.float64(counts[c]), np.float64(spread[c])
+            x = min(max(chem * b / max(a, 1e-290) - eps, 0.0), bound)
+            x = bound if a < 0 else x
+            value += (a - chem) * x + chem * divergence_term(x, eps, b)
+    else:
+        for c in range(y.shape[0]):
+            a = np.float64(weight[c]) * residual[c] - y[c]
+            stiffness, b = np.float64(chem * spread[c]), np.float64(counts[c])
+            x = max(b - a / stiffness, 0.0)
+            value += a * x + 0.5 * stiffness * (x - b) * (x - b)
+    return value
+
+
+@kernel
+def raise_residual(y, counts, weight, chem, residual):
+    """Raise r until a_i >= 0, and > 0 where there are counts."""
+    for c in range(y.shape[0]):
+        w = np.float64(weight[c])
+        margin = (1e-3 if counts[c] > 0 else 1e-9) * (chem + abs(y[c]))
+        lowest = (y[c] - chem + margin) / max(w, 1e-290)
+        residual[c] = max(residual[c], lowest) if w > 0 else residual[c]
+
+
+@kernel
+def limit_decrease(y, counts, weight, chem, before, residual):
+    """Keep a Newton step from leaving a_i > 0 where there are counts, a_i >= 0 elsewhere."""
+    for c in range(y.shape[0]):
+        w = np.float64(weight[c])
+        a = chem + w * before[c] - y[c]
+        margin = 0.1 * max(a, 0.0) if counts[c] > 0 else 1e-9 * (chem + abs(y[c]))
+        lowest = before[c] - (a - margin) / max(w, 1e-290)
+        residual[c] = max(residual[c], lowest) if w > 0 else residual[c]
+
+
+@kernel
+def dual_rows(state, data, fidelity, chem, scale, bounds, use_bounds, row, row_end, work):
+    """Dual value of a band of rows.
+
+    ``work`` is (E + 8, C) double. ``use_bounds``: bound every x_i instead of raising r.
+    """
+    elements, columns = data.counts.shape[0], state.shape[2]
+    y, residual, before = work[:elements], work[elements], work[elements + 1]
+    total, slope = work[elements + 2], work[elements + 3]
+    columns_flow, rows_flow, above, unused = (
+        work[elements + 4],
+        work[elements + 5],
+        work[elements + 6],
+        work[elements + 7],
+    )
+    value = 0.0
+    for r in range(row, row_end):
+        weight_row = min(r, data.weights.shape[1] - 1)
+        spread_row = min(r, data.spread.shape[1] - 1)
+        for e in range(elements):
+            if r > 0:
+                dual_flow_row(state, data, e, r - 1, unused, above)
+            else:
+                for c in range(columns):
+                    above[c] = 0.0
+            dual_flow_row(state, data, e, r, columns_flow, rows_flow)
+            outflow_rows(columns_flow, rows_flow, above, scale[e], y[e])
+        rho = data.rho[0, min(r, data.rho.shape[1] - 1)]
+        target = data.target[0, r]
+        start = state[state.shape[0] - 1, r]
+        for c in range(columns):
+            residual[c] = start[c] if rho[c] > 0 else 0.0
+        if not use_bounds:
+            for e in range(elements):
+                if fidelity[e] == POISSON:
+                    raise_residual(
+                        y[e], data.counts[e, r], data.weights[e, weight_row], chem[e], residual
+                    )
+            for _ in range(NEWTON_STEPS):
+                for c in range(columns):
+                    before[c] = residual[c]
+                    total[c] = 0.0
+                    slope[c] = 0.0
+                for e in range(elements):
+                    response_row(
+                        y[e], data.counts[e, r], data.spread[e, spread_row],
+                        data.weights[e, weight_row], chem[e], fidelity[e], bounds[e],
+                        residual, total, slope,
+                    )  # fmt: skip
+                for c in range(columns):
+                    gradient = residual[c] - rho[c] * (total[c] - target[c])
+                    residual[c] -= gradient / (1.0 + rho[c] * slope[c])
+                for e in range(elements):
+                    if fidelity[e] == POISSON:
+                        limit_decrease(
+                            y[e], data.counts[e, r], data.weights[e, weight_row], chem[e],
+                            before, residual,
+                        )  # fmt: skip
+        for c in range(columns):
+            square = residual[c] * residual[c]
+            # Where the HAADF image does not count, r was 0 and only a repair can have raised it.
+            cost = square / (2.0 * rho[c]) if rho[c] > 0 else UNBOUNDED * square
+            value -= residual[c] * target[c] + cost
+        for e in range(elements):
+            value += dual_value_row(
+                y[e], data.counts[e, r], data.spread[e, spread_row], data.weights[e, weight_row],
+                chem[e], fidelity[e], bounds[e], residual,
+            )  # fmt: skip
+    return value
+
+
+@kernel
+def primal_rows(state, data, fidelity, chem, ratio, row, row_end, work, out, largest):
+    """Primal terms of a band of rows, and what the repair of the dual point needs.
+
+    Adds HAADF term, likelihood as a divergence, and regularization to ``out``; raises
+    ``largest`` (2, E) to the largest outflow y and the largest excess over the ball.
+    """
+    elements, columns = data.counts.shape[0], state.shape[2]
+    x = state[:elements]
+    curved = state.shape[0] > 3 * elements + 1
+    v = state[3 * elements : 5 * elements] if curved else state[:0]
+    first, second, above, y = work[0], work[1], work[2], work[3]
+    for r in range(row, row_end):
+        out[0] += haadf_row(data, x, r, first)
+        for e in range(elements):
+            out[1] += likelihood_row(
+                x[e, r], data.counts[e, r], data.spread[e, min(r, data.spread.shape[1] - 1)],
+                chem[e], fidelity[e],
+            )  # fmt: skip
+            out[2] += slope_norm_row(data, x, v, e, r, first, second)
+            if curved:
+                out[2] += ratio * curvature_norm_row(data, v, e, r)
+            if r > 0:
+                dual_flow_row(state, data, e, r - 1, first, above)
+            else:
+                for c in range(columns):
+                    above[c] = 0.0
+            dual_flow_row(state, data, e, r, first, second)
+            if curved:
+                largest[1, e] = max(largest[1, e], excess_row(data, e, r, first, second))
+            outflow_rows(first, second, above, 1.0, y)
+            for c in range(columns):
+                largest[0, e] = max(largest[0, e], y[c])
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """Terms of the objective, the likelihood as a divergence, and a bound on the optimum."""
+
+    haadf: float
+    divergence: float
+    regularization: float
+    dual: float
+
+    @property
+    def total(self):
+        return self.haadf + self.divergence + self.regularization
+
+    @property
+    def gap(self):
+        return self.total - self.dual
+
+
+def certify(engine, steps, bounds):
+    """Evaluate the state of a `TileEngine`, which must have just been advanced.
+
+    Parameters
+    ----------
+    engine : TileEngine
+    steps : Steps
+    bounds : (E,) array or None
+        Values that the optimal maps do not exceed, infinite where none is known.
+
+    Returns
+    -------
+    Certificate
+    """
+    state, data = engine.state, engine.data
+    elements, _, columns = data.counts.shape
+    fidelity, chem = steps.fidelity, steps.chem.astype(float)
+
+    def primal(row, row_end):
+        out, largest = np.zeros(3), np.zeros((2, elements))
+        work = np.empty((4, columns))
+        ratio = float(steps.curvature_ratio)
+        primal_rows(state, data, fidelity, chem, ratio, row, row_end, work, out, largest)
+        return out, largest
+
+    parts = engine.map_rows(primal)
+    haadf, divergence, regularization = sum(out for out, _ in parts).tolist()
+    outflow, excess = np.max([largest for _, largest in parts], axis=0)
+
+    def dual(scale, limits, use_bounds):
+        def rows(row, row_end):
+            work = np.empty((elements + 8, columns))
+            return dual_rows(
+                state, data, fidelity, chem, scale, limits, use_bounds, row, row_end, work
+            )
+
+        return sum(engine.map_rows(rows))
+
+    poisson = fidelity == POISSON
+    weighted = np.array([data.weights[e].any() for e in range(elements)]) & bool(data.rho.any())
+    inside = ROUNDING / np.maximum(excess, 1.0)
+    with np.errstate(divide="ignore"):
+        shrunk = np.where(poisson, np.minimum(inside, chem * (1 - 1e-9) / outflow), inside)
+    bounded = np.isfinite(bounds)
+    limits = np.where(bounded, bounds, UNBOUNDED)
+    # Elements the HAADF image does not see cannot be repaired through r.
+    seen = dual(
+        np.where(weighted | bounded, inside, shrunk), np.where(weighted, UNBOUNDED, limits), False
+    )
+    other = -np.inf
+    if poisson.any() and not np.array_equal(inside, shrunk):
+        if bounded.all():
+            other = dual(inside, limits, True)
+        else:
+            other = dual(shrunk, np.full(elements, UNBOUNDED), False)
+    return Certificate(haadf, divergence, regularization, max(seen, other))

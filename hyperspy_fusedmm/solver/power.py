@@ -1,0 +1,2 @@
+def solve_power(problem, **_):
+    raise NotImplementedError

@@ -1,0 +1,114 @@
+"""The tiled, threaded iteration against plain NumPy."""
+
+import numpy as np
+import pytest
+from reference import iterate
+
+from hyperspy_fusedmm.solver._rows import Data, Steps
+from hyperspy_fusedmm.solver._tiles import planes
+from hyperspy_fusedmm.solver.tile_engine import TileEngine
+
+
+def make_data(elements=3, shape=(40, 50), guided=False, varying=False, seed=0):
+    rng = np.random.default_rng(seed)
+    truth = 2 + rng.random((elements,) + shape)
+    counts = rng.poisson(truth)
+    weights = np.linspace(1, 2, elements)
+    haadf = (weights[:, None, None] * truth).sum(axis=0) + 0.3 * rng.normal(size=shape)
+    row = (elements, 1, shape[1])
+    full = (elements,) + shape
+    angle = rng.uniform(0, 2 * np.pi, shape)
+    length = rng.uniform(0, 0.99, shape)
+    arrays = (
+        counts,
+        rng.uniform(0, 0.5, full) if varying else np.full(row, 0.2),
+        rng.uniform(0.1, 1, full) if varying else np.full(row, 0.4),
+        rng.uniform(0, 2, full) if varying else np.broadcast_to(weights[:, None, None], row),
+        haadf[None],
+        rng.uniform(0, 9, (1,) + shape) if varying else np.full((1, 1, shape[1]), 9.0),
+        length * np.stack([np.cos(angle), np.sin(angle)]) if guided else np.zeros((0, 1, 1)),
+        np.zeros((0, 1, 1)),
+    )
+    return Data(*(np.ascontiguousarray(a, dtype=np.float32) for a in arrays))
+
+
+def make_steps(elements=3, fidelity=0, newton=2, relaxation=1.7):
+    balance = np.linspace(0.5, 2, elements)
+    return Steps(
+        fidelity=np.broadcast_to(fidelity, elements).astype(np.int64),
+        chem=np.linspace(1, 1.5, elements, dtype=np.float32),
+        primal=(balance / 4).astype(np.float32),
+        dual=(1 / (3 * balance)).astype(np.float32),
+        primal_slope=(balance / 4.5).astype(np.float32),
+        dual_curvature=(1 / (3 * balance)).astype(np.float32),
+        anchor_step=np.full(elements, np.inf, np.float32),
+        curvature_ratio=np.float32(2),
+        relaxation=np.float32(relaxation),
+        newton=newton,
+    )
+
+
+def run(data, steps, iterations, regularization, tiles=None, num_workers=2):
+    with TileEngine(data, regularization, num_workers=num_workers, tiles=tiles) as engine:
+        engine.state[: len(data.counts)] = data.counts
+        engine.advance(steps, iterations)
+        return engine.state
+
+
+@pytest.mark.parametrize("regularization", ["tv", "tgv"])
+@pytest.mark.parametrize("guided", [False, True])
+@pytest.mark.parametrize("fidelity", [0, 1, [0, 1, 0]])
+def test_one_tile_equals_plain_numpy(regularization, guided, fidelity):
+    data = make_data(guided=guided, varying=True)
+    steps = make_steps(fidelity=fidelity)
+    expected = np.zeros((planes(3, regularization),) + data.counts.shape[1:])
+    expected[:3] = data.counts
+    expected = iterate(expected, data, steps, 25, regularization)
+    found = run(data, steps, 25, regularization)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=5e-5)
+
+
+@pytest.mark.parametrize("regularization", ["tv", "tgv"])
+@pytest.mark.parametrize("guided", [False, True])
+@pytest.mark.parametrize(
+    "tiles",
+    [
+        ([0, 20, 40], [0, 50]),
+        ([0, 40], [0, 25, 50]),
+        ([0, 13, 28, 40], [0, 17, 33, 50]),
+        ([0, 3, 10, 40], [0, 11, 50]),
+    ],
+)
+def test_tiles_do_not_change_the_result(regularization, guided, tiles):
+    data, steps = make_data(guided=guided), make_steps()
+    whole = run(data, steps, 30, regularization, tiles=([0, 40], [0, 50]))
+    tiled = run(data, steps, 30, regularization, tiles=tiles)
+    # x, and the fields up to rounding; the relaxation inside visits is the same
+    np.testing.assert_allclose(tiled, whole, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 37), (37, 1), (2, 2), (3, 130), (130, 3)])
+@pytest.mark.parametrize("regularization", ["tv", "tgv"])
+@pytest.mark.parametrize("guided", [False, True])
+def test_thin_images(shape, regularization, guided):
+    data, steps = make_data(shape=shape, guided=guided), make_steps()
+    expected = np.zeros((planes(3, regularization),) + shape)
+    expected[:3] = data.counts
+    expected = iterate(expected, data, steps, 12, regularization)
+    found = run(data, steps, 12, regularization)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=5e-5)
+
+
+def test_number_of_threads_does_not_change_the_result():
+    data, steps = make_data(shape=(150, 90)), make_steps()
+    tiles = ([0, 50, 100, 150], [0, 45, 90])
+    one = run(data, steps, 20, "tv", tiles=tiles, num_workers=1)
+    three = run(data, steps, 20, "tv", tiles=tiles, num_workers=3)
+    np.testing.assert_array_equal(one, three)
+
+
+def test_default_tiles_cover_the_image_and_change_nothing():
+    data, steps = make_data(elements=1, shape=(301, 1203)), make_steps(elements=1)
+    whole = run(data, steps, 9, "tv", tiles=([0, 301], [0, 1203]))
+    tiled = run(data, steps, 9, "tv")
+    np.testing.assert_allclose(tiled, whole, rtol=0, atol=2e-5)
