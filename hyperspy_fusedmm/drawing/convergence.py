@@ -140,7 +140,7 @@ def _plot_terms(ax, history):
             history[name] - last,
             color=color,
             linewidth=2 if name == "total" else 1.5,
-            label=f"{label}  ({last:.4g})",
+            label=f"{label}  ({readable(last)})",
             marker="o" if iteration.size == 1 else None,
         )
     ax.axhline(0, color="0.7", linewidth=0.8, zorder=0)
@@ -167,7 +167,12 @@ def negligible_change(history):
     ]
     largest = float(max(sizes))
     # A power of ten, where the axis has its ticks.
-    return 10.0 ** np.ceil(np.log10(1e-4 * largest)) if largest > 0 else 1.0
+    return 10.0 ** np.floor(np.log10(1e-4 * largest)) if largest > 0 else 1.0
+
+
+def readable(value):
+    """A number to four digits, without an exponent unless it takes one: ``"-15,030"``."""
+    return f"{value:,.0f}" if 1e3 <= abs(value) < 1e9 else f"{value:.4g}"
 
 
 def _plot_distance(ax, iteration, values, label):

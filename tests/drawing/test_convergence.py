@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from hyperspy_fusedmm.drawing import plot_convergence
-from hyperspy_fusedmm.drawing.convergence import negligible_change
+from hyperspy_fusedmm.drawing.convergence import negligible_change, readable
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def test_every_term_falls_to_zero_and_the_legend_says_where_it_is(history):
         np.testing.assert_array_equal(lines[label].get_xdata(), history["iteration"])
         np.testing.assert_allclose(lines[label].get_ydata(), history[name] - history[name][-1])
     texts = [text.get_text() for text in terms.get_legend().get_texts()]
-    assert texts == [f"{label}  ({history[name][-1]:.4g})" for label, name in names.items()]
+    assert texts == [f"{label}  ({readable(history[name][-1])})" for label, name in names.items()]
     assert terms.get_ylabel() == "Objective less its last value"
 
 
@@ -88,7 +88,12 @@ def test_single_record_is_seen():
 def test_objective_of_zero_can_be_drawn():
     plot_convergence({"iteration": [1, 2], "total": [0, 0]}).canvas.draw()
     assert negligible_change({"total": np.zeros(2)}) == 1
-    assert negligible_change({"total": np.array([-4000.0, -4300.0])}) == pytest.approx(1)
+    assert negligible_change({"total": np.array([-4000.0, -4300.0])}) == pytest.approx(0.1)
+
+
+def test_numbers_are_readable():
+    numbers = {-15034.2: "-15,034", 534.21: "534.2", 0.0: "0", 1.5e-7: "1.5e-07", 2e12: "2e+12"}
+    assert [readable(number) for number in numbers] == list(numbers.values())
 
 
 @pytest.mark.parametrize("layout", [None, "constrained"])
