@@ -132,5 +132,10 @@ def _progressbar(show_progressbar, n_events):
     if show_progressbar is None:
         show_progressbar = preferences.General.show_progressbar
     return progressbar(
-        total=n_events, unit="event", unit_scale=True, disable=not show_progressbar, leave=True
+        desc="Counting X-rays",
+        total=n_events,
+        unit="event",
+        unit_scale=True,
+        disable=not show_progressbar,
+        leave=True,
     )

@@ -1,24 +1,22 @@
-"""What a Velox file holds: its images, its event streams, and their calibration.
-
-Only the layout is read here, never the events. Calibrated signals and their
-metadata are made by RosettaSciIO, from a small copy of the file that holds one
-frame of one image and an empty event stream: so they are those that ``hs.load``
-gives, without the spectrum image being made.
-"""
+"""A Velox file: choosing among what it holds, and reading its event streams."""
 
 import json
 import os
-import re
-import tempfile
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import h5py
 import numpy as np
 
-from ._event_stream import EVENTS_PER_PIECE, NEXT_PIXEL, locate_frames
+from ._event_stream import EVENTS_PER_PIECE, locate_frames
+from ._skeleton import skeleton_signals
+from ._velox_layout import (
+    WANTED,
+    frames_selected_in_velox,
+    list_images,
+    list_streams,
+    velox_version,
+)
 
-_WANTED = "A Velox EMD file with an EDS event stream and a HAADF image is needed"
 # What HDF5, JSON and a missing or misplaced entry raise.
 _DAMAGE = (
     OSError,
@@ -29,43 +27,6 @@ _DAMAGE = (
     UnicodeError,
     json.JSONDecodeError,
 )
-# Groups that hold settings and references between the data sets.
-_SETTINGS = ("Version", "Info", "Displays", "Operations", "SharedProperties", "Features")
-
-
-@dataclass(frozen=True)
-class VeloxStream:
-    """One detector's event stream, as the file describes it."""
-
-    key: str
-    detector: str
-    shape: tuple
-    n_channels: int
-    calibration: tuple
-    n_frames_stated: int
-
-    def __str__(self):
-        rows, columns = self.shape
-        return (
-            f"{self.detector} ({rows} rows x {columns} columns, {self.n_frames_stated} frames, "
-            f"{self.n_channels} channels)"
-        )
-
-
-@dataclass(frozen=True)
-class VeloxImage:
-    """One image or stack of images, as the file describes it."""
-
-    key: str
-    title: str
-    detector: str
-    shape: tuple
-    n_frames: int
-
-    def __str__(self):
-        rows, columns = self.shape
-        name = self.title if self.title == self.detector else f"{self.title} of {self.detector}"
-        return f"{name} ({rows} rows x {columns} columns, {self.n_frames} frames)"
 
 
 class EventDataset:
@@ -127,14 +88,14 @@ class VeloxFile:
     def __init__(self, path):
         self.path = os.fspath(path)
         if not os.path.isfile(self.path):
-            raise FileNotFoundError(f"path: there is no file {self.path!r}. {_WANTED}.")
+            raise FileNotFoundError(f"path: there is no file {self.path!r}. {WANTED}.")
         if not h5py.is_hdf5(self.path):
-            raise ValueError(f"path: {self.path!r} is not an HDF5 file. {_WANTED}.")
+            raise ValueError(f"path: {self.path!r} is not an HDF5 file. {WANTED}.")
         with self.open() as file:
-            self.version = _velox_version(file, self.path)
-            self.images = _list_images(file)
-            self.streams = _list_streams(file, self.path, [image.shape for image in self.images])
-            self.n_frames_selected = _frames_selected_in_velox(file)
+            self.version = velox_version(file, self.path)
+            self.images = list_images(file)
+            self.streams = list_streams(file, self.path, [image.shape for image in self.images])
+            self.n_frames_selected = frames_selected_in_velox(file)
 
     @contextmanager
     def open(self):
@@ -147,7 +108,7 @@ class VeloxFile:
         except _DAMAGE as error:
             raise ValueError(
                 f"path: {self.path!r} is damaged or was not copied to its end "
-                f"({type(error).__name__}: {error}). {_WANTED}."
+                f"({type(error).__name__}: {error}). {WANTED}."
             ) from error
 
     def choose_streams(self, detectors=None):
@@ -221,36 +182,11 @@ class VeloxFile:
 
     def image_signal(self, image):
         """Frame 0 of an image as RosettaSciIO's ``Signal2D``."""
-        return self._signals_of_skeleton("images", image=image)[0]
+        return skeleton_signals(self, "images", image=image)[0]
 
     def spectrum_signal(self, streams):
         """RosettaSciIO's ``EDSTEMSpectrum`` of one empty pixel of the first of these streams."""
-        return self._signals_of_skeleton("spectrum_image", stream=streams[0])[-1]
-
-    def _signals_of_skeleton(self, select_type, image=None, stream=None):
-        import hyperspy.api as hs
-
-        with tempfile.TemporaryDirectory(prefix="hyperspy_fusedmm_") as folder:
-            skeleton = os.path.join(folder, os.path.basename(self.path))
-            with self.open() as source, h5py.File(skeleton, "w") as copy:
-                _write_skeleton(source, copy, image, stream)
-            # Not summing detectors spares a remark that there is only one.
-            options = {"select_type": select_type, "sum_EDS_detectors": False}
-            try:
-                loaded = hs.load(skeleton, file_format="EMD", **options)
-            except Exception as error:
-                raise ValueError(
-                    f"path: RosettaSciIO cannot read the metadata of {self.path!r} "
-                    f"({type(error).__name__}: {error}). {_WANTED}."
-                ) from error
-        loaded = loaded if isinstance(loaded, list) else [loaded]
-        folder, filename = os.path.split(os.path.abspath(self.path))
-        stem, extension = os.path.splitext(filename)
-        for signal in loaded:
-            signal.tmp_parameters.folder = folder
-            signal.tmp_parameters.filename = stem
-            signal.tmp_parameters.extension = extension
-        return loaded
+        return skeleton_signals(self, "spectrum_image", stream=streams[0])[-1]
 
     def _stream_called(self, detector):
         if isinstance(detector, (int, np.integer)) and not isinstance(detector, bool):
@@ -289,180 +225,3 @@ class VeloxFile:
     def _images_listed(self):
         listed = ", ".join(f"{k}: {image}" for k, image in enumerate(self.images))
         return f"The images in the file are {listed}"
-
-
-def _velox_version(file, path):
-    """Version of the Velox layout, after making sure that it is one."""
-    if "Version" in file and isinstance(file["Version"], h5py.Dataset):
-        try:
-            version = _parse_json(file["Version"][0])
-            if version["format"] in ("Velox", "DevelopersKit"):
-                return int(version["version"])
-        except (ValueError, KeyError, TypeError, IndexError):
-            pass
-    groups = [file] + [group for group in file.values() if isinstance(group, h5py.Group)]
-    if any("version_major" in group.attrs or "emd_group_type" in group.attrs for group in groups):
-        found = "is an EMD file of the Berkeley (NCEM) kind, which holds no event stream"
-        advice = " Open it with hyperspy.api.load and give the signals to element_maps."
-    else:
-        found = f"is an HDF5 file, not a Velox EMD file (it holds {sorted(file)[:8]})"
-        advice = ""
-    raise ValueError(f"path: {path!r} {found}. {_WANTED}.{advice}")
-
-
-def _list_images(file):
-    images = []
-    titles = _image_titles(file)
-    group = file.get("Data/Image", {})
-    for key in group:
-        data = group[key]["Data"]
-        detector = _metadata(group[key]).get("BinaryResult", {}).get("Detector", "unknown")
-        n_frames = data.shape[2] if data.ndim == 3 else 1
-        title = titles.get(key, detector)
-        images.append(VeloxImage(key, title, detector, tuple(data.shape[:2]), n_frames))
-    return sorted(images, key=lambda image: _natural_order(image.title))
-
-
-def _list_streams(file, path, image_shapes):
-    group = file.get("Data/SpectrumStream", {})
-    if len(group) == 0:
-        held = sorted(file.get("Data", {}))
-        raise ValueError(
-            f"path: {path!r} holds no EDS event stream (it holds {held}). {_WANTED}; files "
-            "that were pruned in Velox, and images or spectra saved alone, have none."
-        )
-    streams = [_describe_stream(group[key], key, image_shapes) for key in group]
-    return sorted(streams, key=lambda stream: _natural_order(stream.detector))
-
-
-def _describe_stream(group, key, image_shapes):
-    metadata = _metadata(group)
-    settings = _parse_json(group["AcquisitionSettings"][0])
-    detector = metadata.get("BinaryResult", {}).get("Detector", key)
-    calibration = next(
-        (
-            (float(d["Dispersion"]), float(d["OffsetEnergy"]))
-            for d in metadata.get("Detectors", {}).values()
-            if detector in d.get("DetectorName", "") and "Dispersion" in d
-        ),
-        None,
-    )
-    if calibration is None:
-        raise ValueError(
-            f"the event stream of {detector} has no energy calibration in the file: "
-            "Dispersion and OffsetEnergy of its detector are needed."
-        )
-    n_channels = int(settings["bincount"])
-    if not 0 < n_channels <= NEXT_PIXEL:
-        raise ValueError(
-            f"the event stream of {detector} is said to have {n_channels} channels; "
-            f"1 to {NEXT_PIXEL} can be encoded."
-        )
-    return VeloxStream(
-        key=key,
-        detector=detector,
-        shape=_grid(metadata, settings, image_shapes, detector),
-        n_channels=n_channels,
-        calibration=(*calibration, n_channels),
-        n_frames_stated=group["Metadata"].shape[1],
-    )
-
-
-def _grid(metadata, settings, image_shapes, detector):
-    """Rows and columns of a stream: the part of the scan that was recorded.
-
-    Images of other sizes may lie in the same file, so the scan decides, and the
-    images only where the scan is not described.
-    """
-    scan = metadata.get("Scan", {})
-    try:
-        size, area = scan["ScanSize"], scan["ScanArea"]
-        height = float(area["bottom"]) - float(area["top"])
-        width = float(area["right"]) - float(area["left"])
-        shape = (
-            round(float(size["height"]) * height),
-            round(float(size["width"]) * width),
-        )
-    except (KeyError, TypeError, ValueError):
-        raster = settings.get("RasterScanDefinition", {})
-        shape = (int(raster.get("Height", 0)), int(raster.get("Width", 0)))
-    if shape in image_shapes:
-        return shape
-    if len(set(image_shapes)) == 1:
-        return image_shapes[0]
-    raise ValueError(
-        f"the grid of the event stream of {detector} cannot be told: its scan is described as "
-        f"{shape[0]} rows x {shape[1]} columns, and the images have the shapes "
-        f"{sorted(set(image_shapes))}; one image on the same grid is needed."
-    )
-
-
-def _image_titles(file):
-    """Titles that Velox shows for the images, by the key of the image."""
-    titles = {}
-    for display in file.get("Displays/ImageDisplay", {}).values():
-        settings = _parse_json(display[0])
-        reference = settings.get("data")
-        if reference is not None and reference in file:
-            target = _parse_json(file[reference][0]).get("dataPath", "")
-            titles[target.split("/")[-1]] = settings.get("id", settings.get("title", ""))
-    for display in file.get("Presentation/Displays/ImageDisplay", {}).values():
-        settings = _parse_json(display[0])
-        label = settings.get("display", {}).get("label")
-        if label is not None:
-            titles[settings.get("dataPath", "").split("/")[-1]] = label
-    return titles
-
-
-def _frames_selected_in_velox(file):
-    """Number of frames that Velox's own spectrum image is made of, or None."""
-    for group in file.get("Data/SpectrumImage", {}).values():
-        try:
-            return int(_parse_json(group["SpectrumImageSettings"][0])["endFramePosition"])
-        except (KeyError, ValueError, IndexError):
-            continue
-    return None
-
-
-def _write_skeleton(source, copy, image, stream):
-    """Copy everything that RosettaSciIO reads except the data.
-
-    One image has its first frame, or a single pixel where only the spectrum is
-    wanted; the stream holds one empty pixel.
-    """
-    for name in _SETTINGS:
-        if name in source:
-            source.copy(name, copy)
-    if "Presentation/Displays" in source:
-        source.copy("Presentation/Displays", copy.create_group("Presentation"))
-    images = source["Data/Image"]
-    key = image.key if image is not None else next(iter(images))
-    target = copy.create_group(f"Data/Image/{key}")
-    data = images[key]["Data"]
-    target["Data"] = data[:, :, :1] if image is not None else np.zeros((1, 1, 1), np.uint16)
-    target["Metadata"] = images[key]["Metadata"][:, :1]
-    for key, group in source.get("Data/SpectrumImage", {}).items():
-        target = copy.create_group(f"Data/SpectrumImage/{key}")
-        group.copy("SpectrumImageSettings", target)
-        target["Metadata"] = group["Metadata"][:, :1]
-    if stream is not None:
-        group = source["Data/SpectrumStream"][stream.key]
-        target = copy.create_group(f"Data/SpectrumStream/{stream.key}")
-        group.copy("AcquisitionSettings", target)
-        target["Metadata"] = group["Metadata"][:, :1]
-        target["Data"] = np.full((1, 1), NEXT_PIXEL, dtype=np.uint16)
-
-
-def _metadata(group):
-    """Metadata of the first frame of an image or a stream."""
-    return _parse_json(group["Metadata"][:, 0].tobytes())
-
-
-def _parse_json(text):
-    if isinstance(text, bytes):
-        text = text.split(b"\0")[0].decode("utf-8")
-    return json.loads(text)
-
-
-def _natural_order(name):
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]

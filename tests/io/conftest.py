@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hyperspy_fusedmm.data.velox_writer import NEXT_PIXEL, write_velox_layout
+from hyperspy_fusedmm.data.velox_layout import NEXT_PIXEL, write_velox_layout
 
 SHAPE = (6, 9)  # rows and columns; the tests know it
 

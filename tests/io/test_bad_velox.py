@@ -174,9 +174,9 @@ def test_an_element_without_a_line_in_range(make_velox):
 
 
 def test_a_beam_too_slow_for_a_line(make_velox, monkeypatch):
-    from hyperspy_fusedmm.data import velox_writer
+    from hyperspy_fusedmm.data import velox_layout
 
-    monkeypatch.setattr(velox_writer, "BEAM_ENERGY", 8.0)
+    monkeypatch.setattr(velox_layout, "BEAM_ENERGY", 8.0)
     with pytest.raises(ValueError, match="Cu_Ka at 8.0\\S* keV cannot be excited by .* 8 keV"):
         fmm.load_velox(make_velox(), lines=["Cu_Ka"])
 
