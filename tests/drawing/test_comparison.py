@@ -96,6 +96,15 @@ def test_unknown_element_is_refused(model):
     assert not plt.get_fignums()
 
 
+def test_lazy_maps_look_the_same(model):
+    eager, _ = panels(plot_maps(model))
+    model.maps, model.fused = model.maps.as_lazy(), model.fused.as_lazy()
+    lazy, _ = panels(plot_maps(model))
+    for one, other in zip(eager.ravel(), lazy.ravel()):
+        np.testing.assert_array_equal(one.images[0].get_array(), other.images[0].get_array())
+        assert one.images[0].get_clim() == other.images[0].get_clim()
+
+
 def test_figure_can_be_written(model, tmp_path):
     plot_maps(model, errors=True).savefig(tmp_path / "maps.png")
     assert (tmp_path / "maps.png").stat().st_size > 10_000
