@@ -1,13 +1,13 @@
 """Element maps from whatever extraction left behind: lists, dicts, stacks, eager or lazy."""
 
 import copy
-import warnings
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from .grid import check_same_grid, check_uniform, has_units
 from .names import element_from_title, lines_of, parse_name
+from .warning import warn_caller
 
 # Written by HyperSpy for one signal; wrong for a stack of several.
 _NOT_CARRIED = ("Signal", "_HyperSpy", "Markers")
@@ -179,10 +179,9 @@ def _given_name(name, known, where):
         return element, [line] if line else []
     known_element, known_lines = known
     if known_element != element:
-        warnings.warn(
+        warn_caller(
             f"elements: {where} is called {name!r}, but its own metadata says {known_element!r}; "
             f"{name!r} is used. Check the order of the names.",
-            stacklevel=5,
         )
         known_lines = []
     return element, [line] if line else known_lines

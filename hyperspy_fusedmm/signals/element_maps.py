@@ -349,7 +349,8 @@ class ElementMaps(Signal2D):
         >>> import numpy as np
         >>> import hyperspy_fusedmm as fmm
         >>> maps = fmm.element_maps({"Co": np.random.default_rng(0).poisson(5, (16, 16))})
-        >>> figure = maps.fuse(None, show_progressbar=False).plot_convergence()
+        >>> fused = maps.fuse(None, tolerance=1e-2, show_progressbar=False)
+        >>> figure = fused.plot_convergence()
         """
         history = self.metadata.get_item("FusedMultiModal.history", None)
         if history is None:
