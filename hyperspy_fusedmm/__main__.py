@@ -1,6 +1,6 @@
-"""The main job from the command line: ``python -m hyperspy_fusedmm``.
+"""The main job from the command line: ``python -m hyperspy_fusedmm [FILE ...]``.
 
-Without arguments the job runs on a simulated specimen, of which the truth is known: the
+Without files the job runs on a simulated specimen, of which the truth is known: the
 printed errors are those of the maps themselves.
 """
 
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-DEFAULT_FOLDER = "fusedmm-example"
+EXAMPLE_FOLDER = "fusedmm-example"
 
 FUSED_FILE = "fused_maps.hspy"
 CONVERGENCE_FILE = "convergence.png"
@@ -87,14 +87,21 @@ def main(arguments=None):
         Exit code: 0 when all is written, 1 when something is in the way, 130 when interrupted.
         Wrong arguments make argparse exit with 2.
     """
-    parsed = build_parser().parse_args(arguments)
+    parser = build_parser()
+    parsed = parser.parse_args(arguments)
+    if not parsed.files and (parsed.elements or parsed.lines or parsed.haadf):
+        parser.error(
+            "--elements, --lines and --haadf say what to take from a FILE, but none is given"
+        )
     try:
-        folder = prepare_folder(parsed.output)
+        check_files(parsed.files)
+        folder = prepare_folder(parsed.output or default_folder(parsed.files))
         with warnings.catch_warnings():
             # eXSpy 0.3.2 imports from where HyperSpy 2.5 would rather not have it.
             warnings.filterwarnings("ignore", message="Importing `Lazy")
-            run(record_example(), folder)
-    except OSError as error:
+            recording = read_files(parsed) if parsed.files else record_example()
+            run(recording, folder)
+    except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -108,9 +115,9 @@ def build_parser():
     parser = argparse.ArgumentParser(
         prog="python -m hyperspy_fusedmm",
         description=(
-            "Fuse element maps with the HAADF image recorded with them. Runs on a simulated EDX "
-            "spectrum image of core-shell particles: extracts the X-ray lines with eXSpy, fuses "
-            "the maps, and prints how close they come to the truth."
+            "Fuse element maps with the HAADF image recorded with them. Without FILE it runs on a "
+            "simulated EDX spectrum image of core-shell particles: extracts the X-ray lines with "
+            "eXSpy, fuses the maps, and prints how close they come to the truth."
         ),
         epilog=(
             f"Writes {FUSED_FILE} (fused maps, for HyperSpy), {CONVERGENCE_FILE} and {MAPS_FILE} "
@@ -118,14 +125,76 @@ def build_parser():
         ),
     )
     parser.add_argument(
+        "files",
+        metavar="FILE",
+        nargs="*",
+        type=Path,
+        help=(
+            "a Velox EMD file, or files of any kind that HyperSpy opens and that together hold a "
+            "HAADF image and an EDX spectrum image or element maps"
+        ),
+    )
+    parser.add_argument(
+        "--elements",
+        metavar="X",
+        nargs="+",
+        help="elements to map, such as: Co S O (default: those named in the file)",
+    )
+    parser.add_argument(
+        "--lines",
+        metavar="X_Ka",
+        nargs="+",
+        help="X-ray lines to map, such as: Co_Ka (default: eXSpy's choice for each element)",
+    )
+    parser.add_argument(
+        "--haadf", metavar="TITLE", help="title of the HAADF image (default: one that says HAADF)"
+    )
+    parser.add_argument(
         "-o",
         "--output",
         metavar="DIR",
         type=Path,
-        default=Path(DEFAULT_FOLDER),
-        help="folder to write to, made if it does not exist (default: ./%(default)s)",
+        help=(
+            "folder to write to, made if it does not exist (default: "
+            f"./{EXAMPLE_FOLDER}, or named after the first FILE)"
+        ),
     )
     return parser
+
+
+def check_files(files):
+    """Refuse files that do not exist, before a folder is made for their results.
+
+    Parameters
+    ----------
+    files : list of pathlib.Path
+        Files to read.
+
+    Raises
+    ------
+    FileNotFoundError
+        Naming the first that is missing.
+    """
+    for file in files:
+        if not file.is_file():
+            raise FileNotFoundError(f"there is no file {str(file)!r}")
+
+
+def default_folder(files):
+    """Folder to write to where none is named.
+
+    Parameters
+    ----------
+    files : list of pathlib.Path
+        Files to read; empty for the example.
+
+    Returns
+    -------
+    pathlib.Path
+    """
+    if not files:
+        return Path(EXAMPLE_FOLDER)
+    return Path(f"{files[0].stem}-fused")
 
 
 def prepare_folder(folder):
@@ -155,6 +224,34 @@ def prepare_folder(folder):
             f"cannot write to the folder {str(folder)!r} ({reason}); choose another with -o DIR"
         ) from error
     return folder
+
+
+def read_files(parsed):
+    """Read a recording from files.
+
+    Parameters
+    ----------
+    parsed : argparse.Namespace
+        Files, elements, lines and the title of the HAADF image.
+
+    Returns
+    -------
+    Recording
+    """
+    from .io.recording import load_recording
+
+    print(f"Reading {', '.join(map(str, parsed.files))}")
+    maps, haadf = load_recording(
+        parsed.files,
+        elements=parsed.elements,
+        lines=parsed.lines,
+        haadf=parsed.haadf,
+        show_progressbar=True,
+    )
+    counts = maps.data.reshape(len(maps.elements), -1).mean(axis=1)
+    described = [f"{element} {mean:.3g}" for element, mean in zip(maps.elements, counts)]
+    print(f"Mean of the maps per pixel: {', '.join(described)}")
+    return Recording(maps=maps, haadf=haadf, options={})
 
 
 def record_example():

@@ -101,11 +101,12 @@ def _choose_lines(spectrum, lines, elements):
     """Lines in the order of their elements: those given, then eXSpy's choice for the rest."""
     lines, elements = _as_names(lines), _as_names(elements)
     if not lines and not elements:
+        lines = _as_names(spectrum.metadata.get_item("Sample.xray_lines", None))
         elements = _as_names(spectrum.metadata.get_item("Sample.elements", None))
-        if not elements:
+        if not lines and not elements:
             raise ValueError(
-                "lines, elements: neither was given and no elements were selected in Velox; "
-                'give for example elements=["Fe", "O"] or lines=["Fe_Ka", "O_Ka"].'
+                "lines, elements: neither was given, and the file names none (in Velox, none were "
+                'selected); for example elements ["Fe", "O"] or lines ["Fe_Ka", "O_Ka"] are needed.'
             )
     table = _xray_lines_of_all_elements()
     given = {}

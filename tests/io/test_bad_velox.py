@@ -160,7 +160,7 @@ def test_lines_and_windows_that_are_not_there(make_velox, options, message):
 
 
 def test_no_element_is_named_anywhere(make_velox):
-    with pytest.raises(ValueError, match="no elements were selected in Velox; give for example"):
+    with pytest.raises(ValueError, match="neither was given, and the file names none"):
         fmm.load_velox(make_velox(elements=[]))
 
 
