@@ -467,17 +467,19 @@ def finite_values(data, name):
     return _positive_image(data, name, positive=False)
 
 
-def background(value, names, shape, fidelity):
+def background(value, names, shape, fidelity, maps):
     """Expected background of every Poisson map.
 
     Parameters
     ----------
-    value : float, (E,), dict, or array or signal of shape (E, R, C)
-        Elements that a dict leaves out have none.
+    value : "auto", float, (E,), dict, or array or signal of shape (E, R, C)
+        Elements that a dict leaves out have none. "auto" takes the background that is kept with the
+        maps, if any.
     names : list of str
     shape : tuple of int
         (E, R, C)
     fidelity : list of str
+    maps : ElementMaps
 
     Returns
     -------
@@ -487,6 +489,9 @@ def background(value, names, shape, fidelity):
     ------
     ValueError
     """
+    if isinstance(value, str):
+        choice(value, ("auto",), "background")
+        value = _kept_background(maps, shape)
     found = per_map(value, names, shape, "background", missing=0.0)
     for i, (name, entry) in enumerate(zip(names, fidelity)):
         if entry == "gaussian" and found[i].any():
@@ -496,6 +501,21 @@ def background(value, names, shape, fidelity):
                 f"fidelity={{{name!r}: 'poisson'}} and the counts with their background."
             )
     return found
+
+
+def _kept_background(maps, shape):
+    """What :func:`hyperspy_fusedmm.load_velox` leaves with the maps; 0 where there is nothing."""
+    kept = maps.metadata.get_item("Background.counts", None)
+    if kept is None:
+        return 0.0
+    values = values_of(kept)
+    if values.size != np.prod(shape) or values.shape[-2:] != shape[-2:]:
+        raise ValueError(
+            f"background: found an array of shape {values.shape} in metadata.Background.counts of maps "
+            f"of shape {shape}: it did not follow what was done to the maps. Pass background, or 0 for "
+            "none."
+        )
+    return values.reshape(shape)
 
 
 def given_noise(value, names, shape, gaussian):

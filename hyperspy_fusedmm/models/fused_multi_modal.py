@@ -92,7 +92,7 @@ noise, preset, dictionary
         forward="linear",
         gamma=1.7,
         fidelity="auto",
-        background=0.0,
+        background="auto",
         sensitivities=None,
         weights="auto",
         haadf_offset="auto",
@@ -163,7 +163,7 @@ noise, preset, dictionary
                 given["sensitivities"], names, "sensitivities", positive=True
             )
         setup["background"] = checks.background(
-            given["background"], names, counts.shape, setup["fidelity"]
+            given["background"], names, counts.shape, setup["fidelity"], self.signal
         )
         setup["noise"] = self._map_noise(given["noise"], counts, setup)
         empty = checks.empty_maps(counts, names)
@@ -535,6 +535,9 @@ noise, preset, dictionary
         fused = self._like_maps(result["maps"])
         fused.metadata.General.title = f"{self.signal.metadata.General.title} (fused)".strip()
         fused.metadata.set_item("FusedMultiModal", provenance(self._setup, result))
+        # The fused maps are net: subtracted once, a background is none of theirs.
+        if fused.metadata.has_item("Background"):
+            del fused.metadata.Background
         return fused
 
     @property

@@ -73,6 +73,7 @@ def assemble(source, elements=None, sum_lines=True):
     _check_grids(pieces)
     names = [name for piece in pieces for name in piece.names]
     groups = _groups(names, sum_lines)
+    _check_sums(names, groups)
     return {
         "data": _stacked([piece.data for piece in pieces], groups),
         "axes": _axes(pieces, len(groups)),
@@ -242,6 +243,19 @@ def _groups(names, sum_lines):
     for i, (element, _) in enumerate(names):
         groups.setdefault(element, []).append(i)
     return list(groups.values())
+
+
+def _check_sums(names, groups):
+    """Different X-ray lines of an element add up; anything else of one element hardly does."""
+    for group in groups:
+        lines = [line for i in group for line in names[i][1]]
+        distinct = len(set(lines)) == len(lines)
+        if len(group) > 1 and not (distinct and all(names[i][1] for i in group)):
+            warn_caller(
+                f"source: found {len(group)} maps of {names[group[0]][0]} that are not different X-ray "
+                f"lines ({', '.join(lines) or 'no lines are named'}), and added them. Leave one out, or "
+                "pass sum_lines=False to keep them apart."
+            )
 
 
 def _stacked(arrays, groups):

@@ -94,6 +94,8 @@ class ElementMaps(Signal2D):
     """
 
     _signal_type = "ElementMaps"
+    # The expected background under the lines, where it is known, is that of these maps and pixels.
+    _additional_slicing_targets = [*Signal2D._additional_slicing_targets, "metadata.Background.counts"]
 
     @property
     def elements(self):
@@ -248,7 +250,7 @@ class ElementMaps(Signal2D):
         forward="linear",
         gamma=1.7,
         fidelity="auto",
-        background=0.0,
+        background="auto",
         sensitivities=None,
         weights="auto",
         haadf_offset="auto",
@@ -270,9 +272,10 @@ class ElementMaps(Signal2D):
         fidelity : {"auto", "poisson", "gaussian"}, or list or dict of these per element
             Likelihood of the counts. "auto": Poisson for whole numbers >= 0, Gaussian for fractions and for
             maps with negative values.
-        background : float, (E,), dict, or maps of shape (E, R, C), default 0
+        background : "auto", float, (E,), dict, or maps of shape (E, R, C)
             Expected counts that are not the element's own (bremsstrahlung under the line), in the units of
-            the maps; for the Poisson likelihood.
+            the maps; for the Poisson likelihood. "auto" takes ``metadata.Background.counts``, where
+            :func:`load_velox` keeps it, and else 0. Fused maps are net of it.
         sensitivities : (E,) or dict, optional
             Counts that one atom yields, in any common unit. Given, the HAADF weights are
             ``gain * Z**gamma / sensitivity`` and only the gain is fitted.
@@ -461,9 +464,13 @@ class ElementMaps(Signal2D):
                 "counts of different elements cannot be added. Rebin x and y only, and choose elements "
                 "with inav."
             )
-        return super().rebin(
-            new_shape=new_shape, scale=scale, crop=crop, dtype=dtype, out=out, **kwargs
-        )
+        options = {"new_shape": new_shape, "scale": scale, "crop": crop}
+        rebinned = super().rebin(dtype=dtype, out=out, **options, **kwargs)
+        background = self.metadata.get_item("Background.counts", None)
+        if background is not None:
+            target = rebinned if out is None else out
+            target.metadata.set_item("Background.counts", background.rebin(**options))
+        return rebinned
 
     def split(self, axis="auto", number_of_parts="auto", step_sizes="auto"):
         """Split along an axis; each part is named after its maps.

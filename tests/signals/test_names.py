@@ -60,6 +60,7 @@ def test_unknown_line_lists_those_of_the_element(wrong):
         ("Ti L", "Ti", None),
         ("O K edge map", "O", None),
         ("O map", "O", None),
+        ("Co-EELS", "Co", None),
         ("oxygen", "O", None),
         ("Iron map", "Fe", None),
         ("X-ray line intensity of my: particle: Si_Ka at 1.74 keV", "Si", "Si_Ka"),
@@ -71,7 +72,8 @@ def test_titles_that_name_an_element(title, element, line):
 
 
 @pytest.mark.parametrize(
-    "title", ["", "HAADF", "EDS", "In situ map 3", "Ka", "Xx", "Fe and Co", "DF4", "Image", "No. 4"]
+    "title",
+    ["", "HAADF", "EDS", "In situ map 3", "Ka", "Xx", "Fe and Co", "DF4", "Image", "No. 4", "DF-S"],
 )
 def test_titles_that_name_none(title):
     assert element_from_title(title) is None

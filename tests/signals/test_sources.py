@@ -90,6 +90,15 @@ def test_sums_of_small_integers_do_not_wrap():
     assert (maps.data == 400).all()
 
 
+@pytest.mark.parametrize("titles", [("Fe", "Fe-EELS"), ("Fe_Ka", "Fe_Ka"), ("Fe_Ka", "Fe L edge")])
+def test_adding_maps_that_are_not_lines_is_warned_of(calibrated, titles):
+    images = [calibrated(np.ones((4, 4)), title) for title in titles]
+    with pytest.warns(UserWarning, match="source: found 2 maps of Fe that are not different"):
+        maps = fmm.element_maps(images)
+    assert (maps.data == 2).all()
+    assert len(fmm.element_maps(images, sum_lines=False).elements) == 2
+
+
 def test_quantification(spectrum_image):
     intensities = spectrum_image.get_lines_intensity(["O_Ka", "Fe_Ka"])
     fractions = spectrum_image.quantification(intensities, "CL", [1.0, 1.3], show_progressbar=False)

@@ -1,0 +1,95 @@
+"""Against a known truth: fusion is worth its while, and the regularizers reach the solver."""
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+
+import hyperspy_fusedmm as fmm
+
+
+@pytest.fixture(scope="module")
+def particles():
+    return fmm.data.core_shell_particles(shape=(128, 128), dose=1.0)
+
+
+def error(found, truth):
+    """Root-mean-square error of every map."""
+    return np.sqrt(((np.asarray(found) - truth.data) ** 2).mean(axis=(1, 2)))
+
+
+def test_fusion_beats_the_counts_and_the_best_blur(particles):
+    fused = particles.maps.fuse(particles.haadf, sensitivities=particles.sensitivities)
+    found = error(fused.data, particles.truth)
+    assert (found < error(particles.maps.data, particles.truth)).all()
+    blurs = [
+        error(
+            [gaussian_filter(m.astype(float), width) for m in particles.maps.data], particles.truth
+        )
+        for width in np.arange(0.5, 6, 0.25)
+    ]
+    cobalt = particles.elements.index("Co")
+    assert found[cobalt] < 0.8 * np.min(blurs, axis=0)[cobalt]
+
+
+def test_the_haadf_helps(particles):
+    with_haadf = particles.maps.fuse(particles.haadf, sensitivities=particles.sensitivities)
+    without = particles.maps.fuse(None)
+    found, alone = error(with_haadf.data, particles.truth), error(without.data, particles.truth)
+    assert (found < 1.02 * alone).all()
+    assert found[particles.elements.index("Co")] < 0.6 * alone[particles.elements.index("Co")]
+
+
+@pytest.mark.parametrize("fidelity", ["gaussian", {"S": "gaussian"}])
+def test_gaussian_and_mixed_likelihoods(particles, fidelity):
+    fused, model = particles.maps.fuse(
+        particles.haadf,
+        sensitivities=particles.sensitivities,
+        fidelity=fidelity,
+        return_model=True,
+        tolerance=1e-3,
+    )
+    assert model.converged and fused.data.min() >= 0
+    found = error(fused.data, particles.truth)
+    assert (found < error(particles.maps.data, particles.truth)).all()
+
+
+def test_net_counts_with_negative_values(particles):
+    """Background-subtracted maps, as those of EELS edges are."""
+    rng = np.random.default_rng(0)
+    noisy = particles.truth + rng.normal(0, 1.0, particles.truth.data.shape)
+    fused, model = noisy.fuse(
+        particles.haadf, sensitivities=particles.sensitivities, return_model=True, tolerance=1e-3
+    )
+    assert model.fidelity == ["gaussian"] * 3
+    assert (error(fused.data, particles.truth) < 0.6 * error(noisy.data, particles.truth)).all()
+
+
+def test_known_background_is_left_out(particles):
+    rng = np.random.default_rng(0)
+    background = 0.5 + 0.5 * particles.truth.data.mean(axis=0, keepdims=True).repeat(3, axis=0)
+    maps = particles.maps + rng.poisson(background)
+    options = {"sensitivities": particles.sensitivities, "tolerance": 1e-3}
+    known = maps.fuse(particles.haadf, background=background, **options)
+    ignored = maps.fuse(particles.haadf, **options)
+    found = error(known.data, particles.truth)
+    assert (found < 0.7 * error(ignored.data, particles.truth)).all()
+    as_maps = particles.maps._deepcopy_with_new_data(background)
+    again = maps.fuse(particles.haadf, background=as_maps, **options)
+    np.testing.assert_array_equal(again.data, known.data)
+
+
+@pytest.mark.parametrize("guided", [False, True])
+@pytest.mark.parametrize("regularization", ["tv", "tgv"])
+def test_regularizers(particles, regularization, guided):
+    maps, haadf = particles.maps.isig[:64, :64], particles.haadf.isig[:64, :64]
+    model = maps.create_model(haadf, sensitivities=particles.sensitivities)
+    model.fit(regularization=regularization, guided=guided, tolerance=1e-3, max_iterations=3000)
+    assert model.converged
+    assert (model.regularization, model.guided) == (regularization, guided)
+    told = model.fused.metadata.FusedMultiModal
+    assert (told.regularization, told.guided) == (regularization, guided)
+    terms, again = model.objective(), model.objective(model.fused)
+    assert again["regularization"] <= terms["regularization"] * (1 + 1e-5)
+    assert again["total"] == pytest.approx(terms["total"], abs=1.01 * model.gap + 1e-6)
+    truth = particles.truth.isig[:64, :64]
+    assert (error(model.fused.data, truth) < error(maps.data, truth)).all()
