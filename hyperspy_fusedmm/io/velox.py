@@ -71,7 +71,7 @@ def load_velox(
     smooth_background : bool
         Whether the background is blurred, by as much as its counts allow, into expected
         counts. If False it is that of each pixel, and the maps less the background are
-        eXSpy's net intensities; at few counts it is no use to a fit.
+        eXSpy's net intensities; at few counts its noise goes into the fit.
     return_spectrum : bool
         Whether the spectrum of the chosen frames and detectors is returned too.
 
