@@ -173,4 +173,4 @@ def _maps(value, shape, name):
             f"{name}: found {type(value).__name__} of shape {data.shape}; real numbers of shape "
             f"{shape} are needed."
         )
-    return checks.finite_values(data, name)
+    return checks.not_negative(data, name)

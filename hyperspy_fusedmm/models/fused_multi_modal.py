@@ -18,7 +18,8 @@ from ..solver import (
     pilot_weights,
     solve,
 )
-from . import checks
+from . import checks, inputs, likelihood
+from .attributes import Attributes
 from .fit_options import FitOptions
 from .haadf_scale import haadf_scale
 from .inherited import RefusedSlicer, WithoutComponents
@@ -27,7 +28,7 @@ from .provenance import provenance
 _logger = logging.getLogger(__name__)
 
 
-class FusedMultiModal(WithoutComponents, BaseModel):
+class FusedMultiModal(Attributes, WithoutComponents, BaseModel):
     r"""Element maps fused with the HAADF image recorded with them.
 
     Made by :meth:`ElementMaps.create_model`. :meth:`fit` finds the maps :math:`x_i \ge 0` that
@@ -143,30 +144,30 @@ noise, preset, dictionary
         checks.choice(given["forward"], ("linear", "power"), "forward")
         checks.number(given["gamma"], "gamma", 1.0, 2.5)
         checks.preset(given["preset"])
-        names = checks.named_maps(self.signal)
+        names = inputs.named_maps(self.signal)
         elements = self.signal.elements
         numbers = np.array([atomic_number(element) for element in elements], dtype=float)
-        image = None if haadf is None else checks.haadf_image(haadf, self.signal)
+        image = None if haadf is None else inputs.haadf_image(haadf, self.signal)
         counts = self._counts()
-        checks.finite_maps(counts, names)
+        inputs.finite_maps(counts, names)
         setup = {
             "names": names,
             "elements": elements,
             "forward": given["forward"],
             "gamma": float(given["gamma"]),
             "preset": given["preset"],
-            "fidelity": checks.fidelities(given["fidelity"], counts, names),
+            "fidelity": likelihood.fidelities(given["fidelity"], counts, names),
             "sensitivities": None,
         }
         if given["sensitivities"] is not None:
             setup["sensitivities"] = checks.per_element(
                 given["sensitivities"], names, "sensitivities", positive=True
             )
-        setup["background"] = checks.background(
+        setup["background"] = likelihood.background(
             given["background"], names, counts.shape, setup["fidelity"], self.signal
         )
         setup["noise"] = self._map_noise(given["noise"], counts, setup)
-        empty = checks.empty_maps(counts, names)
+        empty = inputs.empty_maps(counts, names)
         setup.update(
             haadf_scale(
                 counts,
@@ -185,14 +186,14 @@ noise, preset, dictionary
         """Standard deviation of the Gaussian maps; 1, which nothing uses, for the others."""
         gaussian = np.array([entry == "gaussian" for entry in setup["fidelity"]])
         if not isinstance(noise, str):
-            return checks.given_noise(noise, setup["names"], counts.shape, gaussian)
+            return likelihood.given_noise(noise, setup["names"], counts.shape, gaussian)
         checks.choice(noise, ("auto",), "noise")
         if not gaussian.any():
             return np.ones(len(counts))
         variance = self.signal.get_noise_variance()
         if variance is not None:
-            return checks.noise_of_variance(variance, counts.shape, gaussian)
-        return checks.estimated_noise(estimate_noise(counts), counts, gaussian, setup["names"])
+            return likelihood.noise_of_variance(variance, counts.shape, gaussian)
+        return likelihood.estimated_noise(estimate_noise(counts), counts, gaussian, setup["names"])
 
     def _counts(self):
         """The measured maps (E, R, C) in memory; lazy ones are computed once."""
@@ -410,123 +411,12 @@ noise, preset, dictionary
             gamma=setup["gamma"],
         )
 
-    # What was given or chosen
-
     @property
     def maps(self):
         """The measured maps (ElementMaps), the same object as ``signal``."""
         return self.signal
 
-    @property
-    def haadf(self):
-        """The HAADF image (Signal2D), a copy of what was given; None without one."""
-        return self._haadf
-
-    @property
-    def forward(self):
-        """Model of the HAADF image: "linear" or "power"."""
-        return self._setup["forward"]
-
-    @property
-    def gamma(self):
-        """Exponent of the atomic number in the HAADF intensity of one atom."""
-        return float(self._setup["gamma"])
-
-    @property
-    def fidelity(self):
-        """Likelihood of each map: list of "poisson" or "gaussian"."""
-        return [str(entry) for entry in self._setup["fidelity"]]
-
-    @property
-    def sensitivities(self):
-        """Counts one atom of each element yields, shape (E,); None where not given."""
-        return self._setup["sensitivities"]
-
-    @property
-    def weights(self):
-        """HAADF intensity per count of each element, shape (E,); 0 without a HAADF image."""
-        return self._setup["weights"]
-
-    @property
-    def haadf_offset(self):
-        """HAADF intensity without specimen (float)."""
-        return float(self._setup["haadf_offset"])
-
-    @property
-    def haadf_noise(self):
-        """Standard deviation of the HAADF image from its model: float, or array of shape (R, C)."""
-        return self._setup["haadf_noise"]
-
-    @property
-    def background(self):
-        """Expected counts that are not the element's own, shape (E,) or (E, R, C)."""
-        return self._setup["background"]
-
-    @property
-    def noise(self):
-        """Standard deviation of Gaussian maps, shape (E,) or (E, R, C); 1 for Poisson maps."""
-        return self._setup["noise"]
-
-    # What fit() found
-
-    @property
-    def lambda_haadf(self):
-        """Weight of the HAADF term (float); 0 without a HAADF image."""
-        return float(self._fitted["lambda_haadf"])
-
-    @property
-    def lambda_chem(self):
-        """Weight of the likelihood of the counts (float)."""
-        return float(self._fitted["lambda_chem"])
-
-    @property
-    def lambda_tv(self):
-        """Strength of the regularization of each element, shape (E,)."""
-        return self._fitted["lambda_tv"]
-
-    @property
-    def regularization(self):
-        """Regularization: "tv" or "tgv"."""
-        return self._fitted["regularization"]
-
-    @property
-    def guided(self):
-        """Whether edges of the HAADF image steered the regularization (bool)."""
-        return bool(self._fitted["guided"])
-
-    @property
-    def regularization_weights(self):
-        """Strength of the regularization per pixel relative to ``lambda_tv``, shape (E, R, C)."""
-        weights = self._fitted["regularization_weights"]
-        return np.broadcast_to(1.0, self._fitted["maps"].shape) if weights is None else weights
-
-    @property
-    def gap(self):
-        """Duality gap (float): the objective is at most this far above its minimum."""
-        return float(self._fitted["gap"])
-
-    @property
-    def relative_gap(self):
-        """Duality gap relative to the objective with the likelihood as a divergence (float)."""
-        return float(self._fitted["relative_gap"])
-
-    @property
-    def iterations(self):
-        """Iterations of the last fit (int)."""
-        return int(self._fitted["iterations"])
-
-    @property
-    def converged(self):
-        """Whether the last fit reached its tolerance (bool)."""
-        return bool(self._fitted["converged"])
-
-    @property
-    def history(self):
-        """Terms, total and gap against iteration: dict of arrays of equal length.
-
-        The names are "iteration", "haadf", "chem", "tv", "total" and "gap".
-        """
-        return {name: np.array(values) for name, values in self._fitted["history"].items()}
+    # What the fit found
 
     @property
     def fused(self):
@@ -650,12 +540,6 @@ noise, preset, dictionary
         from ..drawing.comparison import plot_maps
 
         return plot_maps(self, elements=elements, errors=errors)
-
-    @property
-    def _fitted(self):
-        if self._result is None:
-            raise RuntimeError("The model is not fitted yet: call fit() first.")
-        return self._result
 
     def _predicted_haadf(self):
         if self._haadf is None:

@@ -55,7 +55,7 @@ def assemble(source, elements=None, sum_lines=True):
     -------
     dict
         ``data`` (E, R, C), ``axes``, ``metadata``, ``original_metadata``, as a HyperSpy signal takes
-        them, and ``variance`` (E, R, C) or None.
+        them, and ``variance`` and ``background``, each (E, R, C) or None.
 
     Raises
     ------
@@ -80,6 +80,7 @@ def assemble(source, elements=None, sum_lines=True):
         "metadata": _metadata(pieces, names, groups),
         "original_metadata": _original_metadata(pieces),
         "variance": _variance(pieces, groups),
+        "background": _background(pieces, groups),
     }
 
 
@@ -122,9 +123,15 @@ def _piece(value, where):
             "axis are needed. A spectrum image has to be reduced to maps first, for example with "
             "eXSpy's get_lines_intensity()."
         )
-    axes = list(manager.navigation_axes[::-1]) + list(manager.signal_axes[::-1])
-    data = value.data.transpose([axis.index_in_array for axis in axes])
+    data, axes = _in_array_order(value)
     return Piece(where, _three_dimensional(data, where, value), value, axes[-2:])
+
+
+def _in_array_order(signal):
+    """Values and axes of a signal, navigation axes first and rows before columns."""
+    manager = signal.axes_manager
+    axes = list(manager.navigation_axes[::-1]) + list(manager.signal_axes[::-1])
+    return signal.data.transpose([axis.index_in_array for axis in axes]), axes
 
 
 def _three_dimensional(data, where, value):
@@ -299,6 +306,8 @@ def _metadata(pieces, names, groups):
     if signals:
         metadata = copy.deepcopy(signals[0].metadata.as_dictionary())
         metadata = {key: value for key, value in metadata.items() if key not in _NOT_CARRIED}
+        if _is_changed(pieces, groups):
+            metadata.pop("Background", None)
     metadata.setdefault("General", {})["title"] = _title(signals)
     metadata["Signal"] = {"signal_type": "ElementMaps"}
     quantities = {signal.metadata.get_item("Signal.quantity", None) for signal in signals}
@@ -337,8 +346,30 @@ def _variance(pieces, groups):
         if variance is None or piece.lazy:
             return None
         if hasattr(variance, "axes_manager"):
-            axes = variance.axes_manager
-            order = list(axes.navigation_axes[::-1]) + list(axes.signal_axes[::-1])
-            variance = np.asarray(variance.data).transpose([axis.index_in_array for axis in order])
+            variance = np.asarray(_in_array_order(variance)[0])
         arrays.append(np.broadcast_to(variance, piece.data.shape))
     return _stacked(arrays, groups)
+
+
+def _is_changed(pieces, groups):
+    """Whether the stack is more than the one signal that was given."""
+    return len(pieces) > 1 or len(groups) != len(pieces[0].data)
+
+
+def _background(pieces, groups):
+    """Expected background of maps put together, 0 for those that come without any."""
+    kept = [
+        None if piece.signal is None else piece.signal.metadata.get_item("Background.counts", None)
+        for piece in pieces
+    ]
+    if not _is_changed(pieces, groups) or all(counts is None for counts in kept):
+        return None
+    return _stacked(
+        [
+            np.zeros(piece.data.shape, np.float32)
+            if counts is None
+            else _in_array_order(counts)[0].reshape(piece.data.shape)
+            for piece, counts in zip(pieces, kept)
+        ],
+        groups,
+    )

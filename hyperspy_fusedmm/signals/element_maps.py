@@ -57,7 +57,8 @@ def element_maps(source, elements=None, *, sum_lines=True):
     ['Co', 'O']
     """
     parts = assemble(source, elements, sum_lines)
-    data, variance = parts["data"], parts.pop("variance")
+    variance, background = parts.pop("variance"), parts.pop("background")
+    data = parts["data"]
     cls = assign_signal_subclass(
         dtype=data.dtype,
         signal_dimension=2,
@@ -65,8 +66,14 @@ def element_maps(source, elements=None, *, sum_lines=True):
         lazy=not isinstance(data, np.ndarray),
     )
     maps = cls(**parts)
+    axes = maps.axes_manager._get_axes_dicts()
     if variance is not None:
-        maps.set_noise_variance(Signal2D(variance, axes=maps.axes_manager._get_axes_dicts()))
+        maps.set_noise_variance(Signal2D(variance, axes=axes))
+    if background is not None:
+        counts = Signal2D(background, axes=axes)
+        maps.metadata.set_item(
+            "Background.counts", counts if isinstance(background, np.ndarray) else counts.as_lazy()
+        )
     return maps
 
 
@@ -95,7 +102,10 @@ class ElementMaps(Signal2D):
 
     _signal_type = "ElementMaps"
     # The expected background under the lines, where it is known, is that of these maps and pixels.
-    _additional_slicing_targets = [*Signal2D._additional_slicing_targets, "metadata.Background.counts"]
+    _additional_slicing_targets = [
+        *Signal2D._additional_slicing_targets,
+        "metadata.Background.counts",
+    ]
 
     @property
     def elements(self):

@@ -224,6 +224,25 @@ def test_noise_variance_is_stacked_and_added(calibrated):
     np.testing.assert_array_equal(maps.inav[1].get_noise_variance().data, np.full((4, 6), 5.0))
 
 
+def test_background_is_put_together(as_asked):
+    """Gross counts stay gross counts with a known background."""
+    one = fmm.element_maps({"Fe_Ka": np.full((4, 6), 3), "O": np.full((4, 6), 2)})
+    one.metadata.set_item("Background.counts", one * 0.5)
+    one.metadata.set_item("Background.windows", [1, 2])
+    other = fmm.element_maps({"Fe_La": np.full((4, 6), 7)})
+    other.metadata.set_item("Background.counts", other * 0.0 + 1.0)
+    plain = fmm.element_maps({"Pt": np.full((4, 6), 9)})
+    maps = fmm.element_maps(as_asked([one, other, plain]))
+    assert maps.elements == ["Fe", "O", "Pt"]
+    np.testing.assert_array_equal(
+        np.asarray(maps.metadata.Background.counts.data)[:, 0, 0], [2.5, 1, 0]
+    )
+    np.testing.assert_array_equal(maps.create_model().background[:, 3, 3], [2.5, 1, 0])
+    same = fmm.element_maps(as_asked(one))
+    assert same.metadata.Background.windows == [1, 2]
+    np.testing.assert_array_equal(np.asarray(same.metadata.Background.counts.data), one.data / 2)
+
+
 def test_inputs_are_untouched(calibrated, as_asked):
     signals = [calibrated(np.arange(24).reshape(4, 6) + i, t) for i, t in enumerate(("Fe", "O"))]
     before = [

@@ -1,0 +1,132 @@
+"""What a fusion was given, what it chose and what it found, as read-only attributes."""
+
+import numpy as np
+
+
+class Attributes:
+    """Public attributes of a fusion.
+
+    ``_setup`` holds what decides the terms of the objective, ``_result`` what decides their weights, and
+    the outcome; both are dictionaries of plain values, so that a file keeps them.
+    """
+
+    _haadf = _setup = _result = None
+
+    @property
+    def _fitted(self):
+        if self._result is None:
+            raise RuntimeError("The model is not fitted yet: call fit() first.")
+        return self._result
+
+    # What was given or chosen
+
+    @property
+    def haadf(self):
+        """The HAADF image (Signal2D), a copy of what was given; None without one."""
+        return self._haadf
+
+    @property
+    def forward(self):
+        """Model of the HAADF image: "linear" or "power"."""
+        return self._setup["forward"]
+
+    @property
+    def gamma(self):
+        """Exponent of the atomic number in the HAADF intensity of one atom."""
+        return float(self._setup["gamma"])
+
+    @property
+    def fidelity(self):
+        """Likelihood of each map: list of "poisson" or "gaussian"."""
+        return [str(entry) for entry in self._setup["fidelity"]]
+
+    @property
+    def sensitivities(self):
+        """Counts one atom of each element yields, shape (E,); None where not given."""
+        return self._setup["sensitivities"]
+
+    @property
+    def weights(self):
+        """HAADF intensity per count of each element, shape (E,); 0 without a HAADF image."""
+        return self._setup["weights"]
+
+    @property
+    def haadf_offset(self):
+        """HAADF intensity without specimen (float)."""
+        return float(self._setup["haadf_offset"])
+
+    @property
+    def haadf_noise(self):
+        """Standard deviation of the HAADF image from its model: float, or array of shape (R, C)."""
+        return self._setup["haadf_noise"]
+
+    @property
+    def background(self):
+        """Expected counts that are not the element's own, shape (E,) or (E, R, C)."""
+        return self._setup["background"]
+
+    @property
+    def noise(self):
+        """Standard deviation of Gaussian maps, shape (E,) or (E, R, C); 1 for Poisson maps."""
+        return self._setup["noise"]
+
+    # What fit() found
+
+    @property
+    def lambda_haadf(self):
+        """Weight of the HAADF term (float); 0 without a HAADF image."""
+        return float(self._fitted["lambda_haadf"])
+
+    @property
+    def lambda_chem(self):
+        """Weight of the likelihood of the counts (float)."""
+        return float(self._fitted["lambda_chem"])
+
+    @property
+    def lambda_tv(self):
+        """Strength of the regularization of each element, shape (E,)."""
+        return self._fitted["lambda_tv"]
+
+    @property
+    def regularization(self):
+        """Regularization: "tv" or "tgv"."""
+        return self._fitted["regularization"]
+
+    @property
+    def guided(self):
+        """Whether edges of the HAADF image steered the regularization (bool)."""
+        return bool(self._fitted["guided"])
+
+    @property
+    def regularization_weights(self):
+        """Strength of the regularization per pixel relative to ``lambda_tv``, shape (E, R, C)."""
+        weights = self._fitted["regularization_weights"]
+        return np.broadcast_to(1.0, self._fitted["maps"].shape) if weights is None else weights
+
+    @property
+    def gap(self):
+        """Duality gap (float): the objective is at most this far above its minimum."""
+        return float(self._fitted["gap"])
+
+    @property
+    def relative_gap(self):
+        """Duality gap relative to the objective with the likelihood as a divergence (float)."""
+        return float(self._fitted["relative_gap"])
+
+    @property
+    def iterations(self):
+        """Iterations of the last fit (int)."""
+        return int(self._fitted["iterations"])
+
+    @property
+    def converged(self):
+        """Whether the last fit reached its tolerance (bool)."""
+        return bool(self._fitted["converged"])
+
+    @property
+    def history(self):
+        """Terms, total and gap against iteration: dict of arrays of equal length.
+
+        The names are "iteration", "haadf", "chem", "tv", "total" and "gap".
+        """
+        return {name: np.array(values) for name, values in self._fitted["history"].items()}
