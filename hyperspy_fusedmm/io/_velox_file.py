@@ -157,9 +157,11 @@ class VeloxFile:
             found = [i for i in self.images if haadf in (i.title, i.detector)]
             what = f"no image called {haadf!r}"
         fitting = [image for image in found if image.shape == tuple(shape)]
-        if len(fitting) == 1:
+        if len(fitting) == 1 and fitting[0].is_real:
             return fitting[0]
-        if not found:
+        if len(fitting) == 1:
+            problem = f"{fitting[0]} is complex, and a real image is needed"
+        elif not found:
             problem = f"the file holds {what}"
         elif not fitting:
             problem = (

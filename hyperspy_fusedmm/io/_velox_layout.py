@@ -39,6 +39,7 @@ class VeloxImage:
     detector: str
     shape: tuple
     n_frames: int
+    is_real: bool
 
     def __str__(self):
         rows, columns = self.shape
@@ -74,7 +75,9 @@ def list_images(file):
         detector = _metadata(group[key]).get("BinaryResult", {}).get("Detector", "unknown")
         n_frames = data.shape[2] if data.ndim == 3 else 1
         title = titles.get(key, detector)
-        images.append(VeloxImage(key, title, detector, tuple(data.shape[:2]), n_frames))
+        # Fourier transforms and DPC images are stored as pairs of real and imaginary part.
+        is_real = data.dtype.kind in "iuf"
+        images.append(VeloxImage(key, title, detector, tuple(data.shape[:2]), n_frames, is_real))
     return sorted(images, key=lambda image: _natural_order(image.title))
 
 

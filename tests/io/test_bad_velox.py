@@ -102,6 +102,16 @@ def test_a_haadf_image_on_another_grid(make_velox):
         fmm.load_velox(make_velox(images=images, shape=SHAPE))
 
 
+def test_a_complex_image(edited):
+    def change(file):
+        (group,) = file["Data/Image"].values()
+        pairs = np.zeros((*SHAPE, 3), [("realFloat", "<f4"), ("imagFloat", "<f4")])
+        replace(group, "Data", pairs)
+
+    with pytest.raises(ValueError, match="haadf: HAADF .* is complex, and a real image is needed"):
+        fmm.load_velox(edited(change))
+
+
 def test_no_image_at_all(edited):
     def change(file):
         del file["Data/Image"]
