@@ -336,14 +336,7 @@ noise, preset, dictionary
         with progressbar(
             total=options.max_iterations, desc="Fusing", disable=not show_progressbar
         ) as bar:
-            solution = solve(
-                problem,
-                tolerance=options.tolerance,
-                max_iterations=options.max_iterations,
-                initial=options.initial,
-                num_workers=options.num_workers,
-                callback=_progress(bar),
-            )
+            solution = self._solved(problem, options, _progress(bar))
         self._result = {
             **settings,
             "maps": np.asarray(solution.maps),
@@ -363,6 +356,23 @@ noise, preset, dictionary
                 f"{solution.relative_gap:.2g}, above the tolerance of {options.tolerance:g}; the maps "
                 "are usable, but raise max_iterations for the certified optimum.",
             )
+
+    def _solved(self, problem, options, callback):
+        try:
+            return solve(
+                problem,
+                tolerance=options.tolerance,
+                max_iterations=options.max_iterations,
+                initial=options.initial,
+                num_workers=options.num_workers,
+                callback=callback,
+            )
+        except NotImplementedError as error:
+            raise NotImplementedError(
+                str(error)
+                or f"forward: found {problem.forward!r} with regularization {problem.regularization!r}, "
+                "which is not available in this version; use forward='linear'."
+            ) from error
 
     def _settings(self, options, counts):
         """Weights of the terms, with everything "auto" decided."""
