@@ -16,6 +16,7 @@ FASTMATH = {"contract", "arcp", "afn", "nsz", "nnan", "ninf"}
 kernel = njit(nogil=True, cache=True, fastmath=FASTMATH, error_model="numpy", _nrt=False)
 
 ZERO = np.float32(0)
+QUARTER = np.float32(0.25)
 HALF = np.float32(0.5)
 ONE = np.float32(1)
 FOUR = np.float32(4)
@@ -41,32 +42,41 @@ class Data(NamedTuple):
 
 
 class Steps(NamedTuple):
-    """Step sizes and constants, one value per element where (E,)."""
+    """Constants of the iteration, one value per element where (E,)."""
 
     fidelity: np.ndarray  # (E,) int: POISSON or GAUSSIAN
     chem: np.ndarray  # (E,) weight of the likelihood
-    primal: np.ndarray  # (E,) step of x
-    dual: np.ndarray  # (E,) step of p
-    primal_slope: np.ndarray  # (E,) step of v (TGV)
-    dual_curvature: np.ndarray  # (E,) step of q (TGV)
+    balance: np.ndarray  # (E,) primal over dual step
+    typical_strength: np.ndarray  # (E,) strength at which the balance is meant
     anchor_step: np.ndarray  # (E,) step of the proximal term
-    curvature_ratio: np.float32  # strength of the curvature term over that of the slope term
+    curvature_ratio: np.float32  # strength of the curvature term of TGV over its slope term's
+    slope_unit: np.float32  # expected size of the slope field of TGV over that of the maps
     relaxation: np.float32  # from 1 up to, but without, 2
     newton: int  # Newton steps of the prox
+
+
+class StepFields(NamedTuple):
+    """Step sizes at every pixel, (E, H or 1, W)."""
+
+    primal: np.ndarray  # of x
+    prox: np.ndarray  # of x, with the proximal term folded in
+    dual: np.ndarray  # of p
+    slope: np.ndarray  # of v (TGV)
+    curvature: np.ndarray  # of q (TGV)
 
 
 @kernel
 def forward_point(x, here, left, below, above, step, out):
     """x minus a step along the adjoint gradient (here - left + below - above) of the dual field."""
     for c in range(out.shape[0]):
-        out[c] = x[c] + step * (here[c] - left[c] + below[c] - above[c])
+        out[c] = x[c] + step[c] * (here[c] - left[c] + below[c] - above[c])
 
 
 @kernel
-def pull_to_anchor(out, anchor, share):
+def pull_to_anchor(out, anchor, step, anchor_step):
     """Blend the forward point with the centre of the proximal term."""
     for c in range(out.shape[0]):
-        out[c] += share * (anchor[c] - out[c])
+        out[c] += step[c] / (step[c] + anchor_step) * (anchor[c] - out[c])
 
 
 @kernel
@@ -78,18 +88,18 @@ def poisson_response(forward, counts, eps, weight, step, chem, residual, total, 
     residual, if it lies below the given one, at which an element without counts reaches 0.
     """
     for c in range(total.shape[0]):
-        w = weight[c]
-        linear = forward[c] + eps[c] - step * (chem + w * residual[c])
-        product = step * chem * counts[c]
+        w, tau = weight[c], step[c]
+        linear = forward[c] + eps[c] - tau * (chem + w * residual[c])
+        product = tau * chem * counts[c]
         square = linear * linear + FOUR * product + TINY
         inverse_root = ONE / np.sqrt(square)
         large = HALF * (abs(linear) + square * inverse_root)
         z = large if linear >= ZERO else product / large
         x = z - eps[c]
-        gain = w * w * step * z * inverse_root
+        gain = w * w * tau * z * inverse_root
         slope[c] += gain if x > ZERO else ZERO
         total[c] += w * max(x, ZERO)
-        end = (forward[c] - step * chem) / max(step * w, TINY)
+        end = (forward[c] - tau * chem) / max(tau * w, TINY)
         kink[c] = max(kink[c], end if end < residual[c] else -HUGE)
 
 
@@ -99,8 +109,9 @@ def poisson_update(
 ):
     """Prox of one Poisson element: over-relax ``x`` and store 2 x_new - x_old."""
     for c in range(x.shape[0]):
-        linear = forward[c] + eps[c] - step * (chem + weight[c] * residual[c])
-        product = step * chem * counts[c]
+        tau = step[c]
+        linear = forward[c] + eps[c] - tau * (chem + weight[c] * residual[c])
+        product = tau * chem * counts[c]
         square = linear * linear + FOUR * product + TINY
         large = HALF * (abs(linear) + np.sqrt(square))
         z = large if linear >= ZERO else product / large
@@ -116,13 +127,13 @@ def gaussian_response(
 ):
     """As `poisson_response` for a Gaussian element, whose prox is linear, cut at 0."""
     for c in range(total.shape[0]):
-        w = weight[c]
-        pull = step * chem * precision[c]
+        w, tau = weight[c], step[c]
+        pull = tau * chem * precision[c]
         shrink = ONE / (ONE + pull)
-        x = shrink * (forward[c] + pull * counts[c] - step * w * residual[c])
-        slope[c] += w * w * step * shrink if x > ZERO else ZERO
+        x = shrink * (forward[c] + pull * counts[c] - tau * w * residual[c])
+        slope[c] += w * w * tau * shrink if x > ZERO else ZERO
         total[c] += w * max(x, ZERO)
-        end = (forward[c] + pull * counts[c]) / max(step * w, TINY)
+        end = (forward[c] + pull * counts[c]) / max(tau * w, TINY)
         kink[c] = max(kink[c], end if end < residual[c] else -HUGE)
 
 
@@ -132,8 +143,9 @@ def gaussian_update(
 ):
     """As `poisson_update` for a Gaussian element."""
     for c in range(x.shape[0]):
-        pull = step * chem * precision[c]
-        point = (forward[c] + pull * counts[c] - step * weight[c] * residual[c]) / (ONE + pull)
+        tau = step[c]
+        pull = tau * chem * precision[c]
+        point = (forward[c] + pull * counts[c] - tau * weight[c] * residual[c]) / (ONE + pull)
         point = max(point, ZERO)
         change = point - x[c]
         extrapolated[c] = point + change
@@ -157,7 +169,7 @@ def newton_step(target, rho, total, slope, kink, residual):
 
 @kernel
 def joint_prox_row(
-    data, steps, effective_step, relaxation, row, first, last, forward, workspace, residual, x, bar
+    data, steps, step_fields, relaxation, row, first, last, forward, workspace, residual, x, bar
 ):
     """Joint prox at every pixel of a row, then over-relaxation.
 
@@ -167,6 +179,7 @@ def joint_prox_row(
     elements = forward.shape[0]
     weight_row = min(row, data.weights.shape[1] - 1)
     spread_row = min(row, data.spread.shape[1] - 1)
+    step_row = min(row, step_fields.prox.shape[1] - 1)
     rho = data.rho[0, min(row, data.rho.shape[1] - 1), first:last]
     target = data.target[0, row, first:last]
     r = residual[first:last]
@@ -182,7 +195,7 @@ def joint_prox_row(
             counts = data.counts[e, row, first:last]
             spread = data.spread[e, spread_row, first:last]
             weight = data.weights[e, weight_row, first:last]
-            step, chem = effective_step[e], steps.chem[e]
+            step, chem = step_fields.prox[e, step_row, first:last], steps.chem[e]
             if steps.fidelity[e] == POISSON:
                 poisson_response(point, counts, spread, weight, step, chem, r, total, slope, kink)
             else:
@@ -193,7 +206,7 @@ def joint_prox_row(
         counts = data.counts[e, row, first:last]
         spread = data.spread[e, spread_row, first:last]
         weight = data.weights[e, weight_row, first:last]
-        step, chem = effective_step[e], steps.chem[e]
+        step, chem = step_fields.prox[e, step_row, first:last], steps.chem[e]
         values, extrapolated = x[e, row, first:last], bar[e, first:last]
         if steps.fidelity[e] == POISSON:
             poisson_update(
@@ -218,8 +231,8 @@ def unguided_component(along_columns, along_rows, guide_columns, guide_rows, to_
 def slope_ascent(here, right, below, strength, step, relaxation, p_columns, p_rows):
     """Dual step of TV: ascend along the gradient, project on the ball, over-relax."""
     for c in range(p_columns.shape[0]):
-        a = p_columns[c] + step * (right[c] - here[c])
-        b = p_rows[c] + step * (below[c] - here[c])
+        a = p_columns[c] + step[c] * (right[c] - here[c])
+        b = p_rows[c] + step[c] * (below[c] - here[c])
         scale = min(ONE, strength[c] / np.sqrt(a * a + b * b + TINY))
         p_columns[c] += relaxation * (a * scale - p_columns[c])
         p_rows[c] += relaxation * (b * scale - p_rows[c])
@@ -234,8 +247,8 @@ def guided_slope_ascent(
         u, v = guide_columns[c], guide_rows[c]
         along_columns, along_rows = right[c] - here[c], below[c] - here[c]
         along = u * along_columns + v * along_rows
-        a = p_columns[c] + step * (along_columns - along * u)
-        b = p_rows[c] + step * (along_rows - along * v)
+        a = p_columns[c] + step[c] * (along_columns - along * u)
+        b = p_rows[c] + step[c] * (along_rows - along * v)
         scale = min(ONE, strength[c] / np.sqrt(a * a + b * b + TINY))
         p_columns[c] += relaxation * (a * scale - p_columns[c])
         p_rows[c] += relaxation * (b * scale - p_rows[c])
@@ -246,7 +259,7 @@ def slope_forward(v, flow, q_here, q_next, mixed_here, mixed_next, step, out):
     """Forward point of one component of v: along D p minus the adjoint of E applied to q."""
     for c in range(out.shape[0]):
         curvature = q_here[c] - q_next[c] + SQRT_HALF * (mixed_here[c] - mixed_next[c])
-        out[c] = v[c] + step * (flow[c] - curvature)
+        out[c] = v[c] + step[c] * (flow[c] - curvature)
 
 
 @kernel
@@ -269,8 +282,8 @@ def residual_slope_ascent(
         along_columns = right[c] - here[c] - v_columns[c]
         along_rows = below[c] - here[c] - v_rows[c]
         along = u * along_columns + v * along_rows
-        a = p_columns[c] + step * (along_columns - along * u)
-        b = p_rows[c] + step * (along_rows - along * v)
+        a = p_columns[c] + step[c] * (along_columns - along * u)
+        b = p_rows[c] + step[c] * (along_rows - along * v)
         scale = min(ONE, strength[c] / np.sqrt(a * a + b * b + TINY))
         p_columns[c] += relaxation * (a * scale - p_columns[c])
         p_rows[c] += relaxation * (b * scale - p_rows[c])
@@ -284,9 +297,9 @@ def curvature_ascent(
     """Dual step of the curvature term of TGV, ratio |E v|; mixed component times sqrt 2."""
     for c in range(q_cc.shape[0]):
         mixed = columns_here[c] - columns_above[c] + rows_here[c] - rows_left[c]
-        a = q_cc[c] + step * (columns_here[c] - columns_left[c])
-        b = q_rr[c] + step * (rows_here[c] - rows_above[c])
-        d = q_cr[c] + step * SQRT_HALF * mixed
+        a = q_cc[c] + step[c] * (columns_here[c] - columns_left[c])
+        b = q_rr[c] + step[c] * (rows_here[c] - rows_above[c])
+        d = q_cr[c] + step[c] * SQRT_HALF * mixed
         scale = min(ONE, ratio * strength[c] / np.sqrt(a * a + b * b + d * d + TINY))
         q_cc[c] += relaxation * (a * scale - q_cc[c])
         q_rr[c] += relaxation * (b * scale - q_rr[c])

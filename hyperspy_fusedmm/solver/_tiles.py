@@ -26,7 +26,9 @@ import numpy as np
 
 from ._rows import (
     ONE,
+    QUARTER,
     SQRT_HALF,
+    TINY,
     ZERO,
     curvature_ascent,
     forward_point,
@@ -43,6 +45,11 @@ from ._rows import (
 
 MARGIN = 16
 BLOCK = 64
+# Limits of the strength at a pixel, relative to the typical one, that step sizes follow.
+SMALLEST_RELATIVE, LARGEST_RELATIVE = np.float32(0.5), np.float32(10)
+# Inverse sums of the columns and rows of |E| and, for columns, of the identity beside it.
+SLOPE_STEP = np.float32(1 / (3 + np.sqrt(2)))
+CURVATURE_STEP = np.float32(1 / (2 * np.sqrt(2)))
 
 
 def planes(elements, regularization):
@@ -58,40 +65,94 @@ class Workspace(NamedTuple):
     flow: np.ndarray  # (2 E, 2, W) D p of two rows
     slope_bar: np.ndarray  # (3, 2 E, W) extrapolated v of three rows
     rows: np.ndarray  # (5, W)
-    per_element: np.ndarray  # (2, E)
 
     @classmethod
     def allocate(cls, elements, width):
         shapes = ((elements, width), (2, elements, width), (2 * elements, 2, width),
-                  (3, 2 * elements, width), (5, width), (2, elements))  # fmt: skip
+                  (3, 2 * elements, width), (5, width))  # fmt: skip
         return cls(*(np.zeros(shape, np.float32) for shape in shapes))
 
 
 @kernel
-def prox_step_sizes(steps, anchored, effective, share):
-    """Steps of the prox with the proximal term folded in, and the share of its centre."""
-    for e in range(steps.primal.shape[0]):
-        share[e] = steps.primal[e] / (steps.primal[e] + steps.anchor_step[e]) if anchored else ZERO
-        effective[e] = steps.primal[e] * (ONE - share[e])
+def scale_field(strength, typical, field):
+    """How much longer primal steps should be at each pixel: (strength / typical)^-2, limited."""
+    for c in range(field.shape[0]):
+        relative = min(max(strength[c] / typical, SMALLEST_RELATIVE), LARGEST_RELATIVE)
+        field[c] = ONE / (relative * relative)
+
+
+@kernel
+def fill_step_fields(steps, data, height, width, anchored, curved, fields):
+    """Step sizes from the pixelwise strength.
+
+    Where the regularization is weak, maps are large and dual fields small, and primal steps
+    should be long. With a scale d at every pixel, steps d times the inverse column sums and
+    the inverse d-weighted row sums of |K| satisfy the condition of diagonal
+    preconditioning [1]_ at alpha = 1.
+
+    .. [1] Pock & Chambolle, Proc. ICCV, 1762 (2011).
+    """
+    unit = steps.slope_unit if curved else ZERO
+    rows, columns = fields.primal.shape[1], fields.primal.shape[2]
+    for e in range(fields.primal.shape[0]):
+        balance, typical = steps.balance[e], max(steps.typical_strength[e], TINY)
+        scale = fields.prox[e]
+        for r in range(rows):
+            scale_field(data.strength[e, r], typical, scale[r])
+            # Nothing reaches across the borders; a neighbour there counts as the pixel itself.
+            scale[r, MARGIN - 1] = scale[r, MARGIN]
+            scale[r, MARGIN + width] = scale[r, MARGIN + width - 1]
+        if rows > 1:
+            for c in range(columns):
+                scale[0, c] = scale[1, c]
+                scale[height + 1, c] = scale[height, c]
+        for r in range(rows):
+            here, below = scale[r], scale[min(r + 1, rows - 1)]
+            above = scale[max(r - 1, 0)]
+            for c in range(1, columns - 1):
+                d = here[c]
+                reach = d * (ONE + unit) + max(here[c + 1], below[c])
+                fields.dual[e, r, c] = ONE / (balance * reach)
+                fields.primal[e, r, c] = QUARTER * balance * d
+                if curved:
+                    largest = max(d, max(here[c - 1], above[c]))
+                    fields.slope[e, r, c] = balance * unit * SLOPE_STEP * d
+                    fields.curvature[e, r, c] = CURVATURE_STEP / (balance * unit * largest)
+    if anchored:
+        for e in range(fields.primal.shape[0]):
+            anchor = steps.anchor_step[e]
+            for r in range(rows):
+                for c in range(columns):
+                    primal = fields.primal[e, r, c]
+                    fields.prox[e, r, c] = primal * anchor / (primal + anchor)
+    else:
+        for e in range(fields.primal.shape[0]):
+            for r in range(rows):
+                for c in range(columns):
+                    fields.prox[e, r, c] = fields.primal[e, r, c]
 
 
 @kernel
 def primal_row(
-    data, steps, effective, share, relaxation, row, first, last, flow, here, above, x, residual,
+    data, steps, step_fields, relaxation, row, first, last, flow, here, above, x, residual,
     forward, workspace, bar,
 ):  # fmt: skip
     """Update ``x`` along one row from the rows ``here`` and ``above`` of the flow D p."""
+    step_row = min(row, step_fields.primal.shape[1] - 1)
     for e in range(forward.shape[0]):
+        step = step_fields.primal[e, step_row, first:last]
         forward_point(
             x[e, row, first:last],
             flow[2 * e, here, first:last], flow[2 * e, here, first - 1 : last - 1],
             flow[2 * e + 1, here, first:last], flow[2 * e + 1, above, first:last],
-            steps.primal[e], forward[e, first:last],
+            step, forward[e, first:last],
         )  # fmt: skip
-        if share[e] > ZERO:
-            pull_to_anchor(forward[e, first:last], data.anchor[e, row, first:last], share[e])
+        if data.anchor.shape[0] > 0:
+            pull_to_anchor(
+                forward[e, first:last], data.anchor[e, row, first:last], step, steps.anchor_step[e]
+            )
     joint_prox_row(
-        data, steps, effective, relaxation, row, first, last,
+        data, steps, step_fields, relaxation, row, first, last,
         forward, workspace, residual[row], x, bar,
     )  # fmt: skip
 
@@ -118,7 +179,7 @@ def guide_flow(p, guide, row, first, last, border, right, flow, to):
 
 @kernel
 def advance_tv(
-    state, data, steps, iterations, last_relaxation, height, width,
+    state, data, steps, step_fields, iterations, last_relaxation, height, width,
     top, bottom, left, right, workspace,
 ):  # fmt: skip
     """Advance a tile of the (directional) TV problem.
@@ -128,6 +189,7 @@ def advance_tv(
     state : (3 E + 1, height + 2, W) float32, changed in place
     data : Data
     steps : Steps
+    step_fields : StepFields
     iterations : int
         Each uses up one pixel of halo on the sides that are no border of the image.
     last_relaxation : float32
@@ -145,8 +207,6 @@ def advance_tv(
     guided = data.guide.shape[0] > 0
     first, last = MARGIN, MARGIN + width
     bar = workspace.bar
-    effective, share = workspace.per_element[0], workspace.per_element[1]
-    prox_step_sizes(steps, data.anchor.shape[0] > 0, effective, share)
 
     for k in range(iterations):
         relaxation = steps.relaxation if k < iterations - 1 else last_relaxation
@@ -168,7 +228,7 @@ def advance_tv(
                     )
                     flow, here, above = workspace.flow, now, before
                 primal_row(
-                    data, steps, effective, share, relaxation, row, first, last,
+                    data, steps, step_fields, relaxation, row, first, last,
                     flow, here, above, x, residual, workspace.forward, workspace.rows, bar[now],
                 )  # fmt: skip
                 if right > 0:
@@ -184,27 +244,28 @@ def advance_tv(
                 right_bar = bar[before, e, first + 1 : last + 1]
                 below_bar = bar[under, e, first:last]
                 strength = data.strength[e, strength_row, first:last]
+                dual_step = step_fields.dual[e, strength_row, first:last]
                 p_columns, p_rows = p[2 * e, done, first:last], p[2 * e + 1, done, first:last]
                 if guided:
                     guided_slope_ascent(
                         here_bar, right_bar, below_bar,
                         data.guide[0, done, first:last], data.guide[1, done, first:last],
-                        strength, steps.dual[e], relaxation, p_columns, p_rows,
+                        strength, dual_step, relaxation, p_columns, p_rows,
                     )  # fmt: skip
                 else:
                     slope_ascent(
-                        here_bar, right_bar, below_bar, strength, steps.dual[e], relaxation,
+                        here_bar, right_bar, below_bar, strength, dual_step, relaxation,
                         p_columns, p_rows,
                     )  # fmt: skip
 
 
 @kernel
-def slope_row(v, q, flow, here, row, first, last, top, bottom, left, right, steps, relaxation,
+def slope_row(v, q, flow, here, row, first, last, top, bottom, left, right, step_field, relaxation,
               workspace, slope_bar):  # fmt: skip
     """Update the slope field ``v`` of TGV along one row (row numbers as in `advance_tgv`)."""
     nothing, point = workspace.rows[3], workspace.rows[4]
     for e in range(v.shape[0] // 2):
-        step = steps.primal_slope[e]
+        step = step_field[e, min(row, step_field.shape[1] - 1), first:last]
         mixed = q[3 * e + 2, row, first:last]
         slope_forward(
             v[2 * e, row, first:last], flow[2 * e, here, first:last],
@@ -226,7 +287,7 @@ def slope_row(v, q, flow, here, row, first, last, top, bottom, left, right, step
             step, point[first:last],
         )  # fmt: skip
         if left:
-            point[first] += step * SQRT_HALF * mixed[0]
+            point[first] += step[0] * SQRT_HALF * mixed[0]
         relax(
             point[first:last], relaxation,
             v[2 * e + 1, row, first:last], slope_bar[2 * e + 1, first:last],
@@ -235,7 +296,7 @@ def slope_row(v, q, flow, here, row, first, last, top, bottom, left, right, step
 
 @kernel
 def curvature_row(q, slope_bar, now, before, strength, row, first, last, top, bottom, left, right,
-                  steps, relaxation, shifted):  # fmt: skip
+                  curvature_ratio, step_field, relaxation, shifted):  # fmt: skip
     """Dual step of the curvature term along one row; ``now`` and ``before`` index ``slope_bar``."""
     for e in range(q.shape[0] // 3):
         columns = slope_bar[now, 2 * e]
@@ -253,14 +314,15 @@ def curvature_row(q, slope_bar, now, before, strength, row, first, last, top, bo
             columns[first:last], shifted[first:last], columns_above[first:last],
             rows[first:last], rows[first - 1 : last - 1], rows_above[first:last],
             strength[e, min(row, strength.shape[1] - 1), first:last],
-            steps.curvature_ratio, steps.dual_curvature[e], relaxation,
+            curvature_ratio, step_field[e, min(row, step_field.shape[1] - 1), first:last],
+            relaxation,
             q[3 * e, row, first:last], q[3 * e + 1, row, first:last], q[3 * e + 2, row, first:last],
         )  # fmt: skip
 
 
 @kernel
 def advance_tgv(
-    state, data, steps, iterations, last_relaxation, height, width,
+    state, data, steps, step_fields, iterations, last_relaxation, height, width,
     top, bottom, left, right, workspace,
 ):  # fmt: skip
     """Advance a tile of the (directional) TGV problem; parameters as in `advance_tv`.
@@ -275,8 +337,6 @@ def advance_tgv(
     guided = data.guide.shape[0] > 0
     first, last = MARGIN, MARGIN + width
     bar, slope_bar = workspace.bar, workspace.slope_bar
-    effective, share = workspace.per_element[0], workspace.per_element[1]
-    prox_step_sizes(steps, data.anchor.shape[0] > 0, effective, share)
     for c in range(workspace.rows.shape[1]):
         workspace.rows[3, c] = ZERO
 
@@ -302,7 +362,7 @@ def advance_tgv(
                         )
                 if row >= row_start:
                     primal_row(
-                        data, steps, effective, share, relaxation, row, first, last, flow, here,
+                        data, steps, step_fields, relaxation, row, first, last, flow, here,
                         above, x, residual, workspace.forward, workspace.rows, bar[now],
                     )  # fmt: skip
                     if right > 0:
@@ -315,7 +375,7 @@ def advance_tgv(
                                 slope_bar[row % 3, 2 * e + 1, c] = ZERO
                     slope_row(
                         v, q, flow, here, row, first, last, top and row == 1,
-                        bottom and row == height, left, right, steps, relaxation,
+                        bottom and row == height, left, right, step_fields.slope, relaxation,
                         workspace, slope_bar[row % 3],
                     )  # fmt: skip
             done = row - 1
@@ -332,11 +392,12 @@ def advance_tgv(
                     slope_bar[done % 3, 2 * e + 1, first:last],
                     data.guide[0, guide_row, first:last] if guided else workspace.rows[3, first:last],
                     data.guide[1, guide_row, first:last] if guided else workspace.rows[3, first:last],
-                    data.strength[e, strength_row, first:last], steps.dual[e], relaxation,
+                    data.strength[e, strength_row, first:last],
+                    step_fields.dual[e, strength_row, first:last], relaxation,
                     p[2 * e, done, first:last], p[2 * e + 1, done, first:last],
                 )  # fmt: skip
             curvature_row(
                 q, slope_bar, done % 3, (done + 2) % 3, data.strength, done, first, last,
                 top and done == 1, bottom and done == height, left, right,
-                steps, relaxation, workspace.rows[4],
+                steps.curvature_ratio, step_fields.curvature, relaxation, workspace.rows[4],
             )  # fmt: skip

@@ -13,8 +13,10 @@ the dual point is repaired first, in two ways of which the better bound counts:
   the optimum is known not to exceed (isotropic TV), or the dual field is scaled down.
 
 For TGV the dual field of the slope term must equal E'q, the adjoint of the curvature
-operator; it is set to that value and all of an element's dual fields are scaled down
-until it lies in its ball.
+operator. It is set to that value, and then may lie outside its ball. Either all of an element's
+dual fields are scaled down until it does not, which always bounds the optimum; or the excess
+is charged at the steepest residual slope |D (grad x - v)| that the optimum may have, taken to
+be twice the steepest of the present maps, which is much sharper. The better bound counts.
 
 Everything is summed in double precision.
 """
@@ -33,6 +35,8 @@ UNBOUNDED = 1e30
 ROUNDING = 1.0 - 1e-6
 SQRT_HALF = np.sqrt(0.5)
 NEWTON_STEPS = 3
+# The optimum's steepest residual slope, at most, in units of the present one (TGV).
+STEEPEST = 2.0
 
 kernel = njit(
     nogil=True,
@@ -106,7 +110,7 @@ def haadf_row(data, x, row, total):
 
 @kernel
 def slope_norm_row(data, x, v, e, row, columns_slope, rows_slope):
-    """Sum of strength * |D (grad x - v)| along one row; v is empty for TV."""
+    """Sum of strength * |D (grad x - v)| along one row, and the largest norm; v empty for TV."""
     columns, rows = x.shape[2], x.shape[1]
     here = x[e, row]
     below = x[e, min(row + 1, rows - 1)]
@@ -127,11 +131,12 @@ def slope_norm_row(data, x, v, e, row, columns_slope, rows_slope):
             columns_slope[c] -= along * u
             rows_slope[c] -= along * w
     strength = data.strength[e, min(row, data.strength.shape[1] - 1)]
-    total = 0.0
+    total, largest = 0.0, 0.0
     for c in range(columns):
         norm = np.sqrt(columns_slope[c] * columns_slope[c] + rows_slope[c] * rows_slope[c])
         total += strength[c] * norm
-    return total
+        largest = max(largest, norm)
+    return total, largest
 
 
 @kernel
@@ -203,10 +208,10 @@ def outflow_rows(columns_flow, rows_flow, above, scale, out):
 
 @kernel
 def excess_row(data, e, row, columns_flow, rows_flow):
-    """Largest ratio of |D^-1 flow| to the radius of the ball along one row."""
+    """By how much |D^-1 flow| exceeds the ball along one row: largest ratio and sum."""
     strength = data.strength[e, min(row, data.strength.shape[1] - 1)]
     guided = data.guide.shape[0] > 0
-    largest = 0.0
+    largest, total = 0.0, 0.0
     for c in range(columns_flow.shape[0]):
         a, b = columns_flow[c], rows_flow[c]
         if guided:
@@ -216,7 +221,8 @@ def excess_row(data, e, row, columns_flow, rows_flow):
             b += along * w
         norm = np.sqrt(a * a + b * b)
         largest = max(largest, norm / max(np.float64(strength[c]), 1e-290) if norm > 0 else 0.0)
-    return largest
+        total += max(norm - strength[c], 0.0)
+    return largest, total
 
 
 @kernel
@@ -358,8 +364,9 @@ def dual_rows(state, data, fidelity, chem, scale, bounds, use_bounds, row, row_e
 def primal_rows(state, data, fidelity, chem, ratio, row, row_end, work, out, largest):
     """Primal terms of a band of rows, and what the repair of the dual point needs.
 
-    Adds HAADF term, likelihood as a divergence, and regularization to ``out``; raises
-    ``largest`` (2, E) to the largest outflow y and the largest excess over the ball.
+    Adds HAADF term, likelihood as a divergence, regularization, and for every element the
+    excess of the dual field over its ball to ``out`` (3 + E); raises ``largest`` (3, E) to the
+    largest outflow y, ratio of dual field to ball, and norm of D (grad x - v).
     """
     elements, columns = data.counts.shape[0], state.shape[2]
     x = state[:elements]
@@ -373,7 +380,9 @@ def primal_rows(state, data, fidelity, chem, ratio, row, row_end, work, out, lar
                 x[e, r], data.counts[e, r], data.spread[e, min(r, data.spread.shape[1] - 1)],
                 chem[e], fidelity[e],
             )  # fmt: skip
-            out[2] += slope_norm_row(data, x, v, e, r, first, second)
+            variation, steepest = slope_norm_row(data, x, v, e, r, first, second)
+            out[2] += variation
+            largest[2, e] = max(largest[2, e], steepest)
             if curved:
                 out[2] += ratio * curvature_norm_row(data, v, e, r)
             if r > 0:
@@ -383,7 +392,9 @@ def primal_rows(state, data, fidelity, chem, ratio, row, row_end, work, out, lar
                     above[c] = 0.0
             dual_flow_row(state, data, e, r, first, second)
             if curved:
-                largest[1, e] = max(largest[1, e], excess_row(data, e, r, first, second))
+                ratio_above, excess = excess_row(data, e, r, first, second)
+                largest[1, e] = max(largest[1, e], ratio_above)
+                out[3 + e] += excess
             outflow_rows(first, second, above, 1.0, y)
             for c in range(columns):
                 largest[0, e] = max(largest[0, e], y[c])
@@ -426,15 +437,16 @@ def certify(engine, steps, bounds):
     fidelity, chem = steps.fidelity, steps.chem.astype(float)
 
     def primal(row, row_end):
-        out, largest = np.zeros(3), np.zeros((2, elements))
+        out, largest = np.zeros(3 + elements), np.zeros((3, elements))
         work = np.empty((4, columns))
         ratio = float(steps.curvature_ratio)
         primal_rows(state, data, fidelity, chem, ratio, row, row_end, work, out, largest)
         return out, largest
 
     parts = engine.map_rows(primal)
-    haadf, divergence, regularization = sum(out for out, _ in parts).tolist()
-    outflow, excess = np.max([largest for _, largest in parts], axis=0)
+    sums = sum(out for out, _ in parts)
+    haadf, divergence, regularization = sums[:3].tolist()
+    outflow, ratio_above, steepest = np.max([largest for _, largest in parts], axis=0)
 
     def dual(scale, limits, use_bounds):
         def rows(row, row_end):
@@ -447,7 +459,7 @@ def certify(engine, steps, bounds):
 
     poisson = fidelity == POISSON
     weighted = np.array([data.weights[e].any() for e in range(elements)]) & bool(data.rho.any())
-    inside = ROUNDING / np.maximum(excess, 1.0)
+    inside = ROUNDING / np.maximum(ratio_above, 1.0)
     with np.errstate(divide="ignore"):
         shrunk = np.where(poisson, np.minimum(inside, chem * (1 - 1e-9) / outflow), inside)
     bounded = np.isfinite(bounds)
@@ -462,4 +474,10 @@ def certify(engine, steps, bounds):
             other = dual(inside, limits, True)
         else:
             other = dual(shrunk, np.full(elements, UNBOUNDED), False)
-    return Certificate(haadf, divergence, regularization, max(seen, other))
+    best = max(seen, other)
+    if (ratio_above > 1).any():
+        cost = float((sums[3:] * STEEPEST * steepest).sum())
+        whole = np.full(elements, ROUNDING)
+        unscaled = dual(whole, np.where(weighted, UNBOUNDED, limits), False)
+        best = max(best, unscaled - cost)
+    return Certificate(haadf, divergence, regularization, best)

@@ -14,8 +14,10 @@ __all__ = ["Scaled", "Solution", "State", "solve_linear"]
 
 RELAXATION = 1.8
 NEWTON_STEPS = 2
+# Primal over dual steps, found on simulated specimens from 0.1 to 10 counts per pixel.
+BALANCE = {"tv": 0.4, "tgv": 0.2}
 # Expected size of the slope field of TGV relative to that of the maps.
-SLOPE_UNIT = 0.5
+SLOPE_UNIT = 1.0
 FIRST_CHECK = 20
 HISTORY = ("iteration", "haadf", "chem", "tv", "total", "gap")
 
@@ -71,6 +73,19 @@ class Solution:
 def _power_of_two(value):
     """The power of two nearest to ``value``: scaling by it is exact."""
     return 2.0 ** np.round(np.log2(value)) if value > 0 and np.isfinite(value) else 1.0
+
+
+def typical_strength(strength):
+    """Strength (E,) at pixels where the maps are of the order of their mean.
+
+    Strengths that follow the counts vary as their inverse square root or less.
+    """
+    typical = np.zeros(len(strength))
+    for e, image in enumerate(strength):
+        used = image[image > 0]
+        if used.size:
+            typical[e] = np.mean(used**-2.0, dtype=float) ** -0.5
+    return typical
 
 
 class Scaled:
@@ -139,37 +154,24 @@ class Scaled:
             anchor=nothing if anchor is None else anchor,
         )
 
-    def steps(self, balance, anchor_step=np.inf):
-        """Step sizes for a ``balance`` (E,) of primal to dual steps.
-
-        They satisfy the condition of Pock & Chambolle (2011) for diagonal preconditioning
-        at alpha = 1, the inverse column and row sums of |K|, with the slope field of TGV in
-        units of `SLOPE_UNIT`.
-        """
-        curved = self.problem.regularization == "tgv"
-        one = np.ones(len(balance))
-        unit = SLOPE_UNIT if curved else 0.0
+    def steps(self, balance, strength, anchor_step=np.inf):
+        """Constants for the `TileEngine`."""
         return Steps(
             fidelity=self.fidelity.astype(np.int64),
             chem=self.chem.astype(np.float32),
-            primal=(balance / 4).astype(np.float32),
-            dual=(one / balance / (2 + unit)).astype(np.float32),
-            primal_slope=(balance * unit / (3 + np.sqrt(2))).astype(np.float32),
-            dual_curvature=(one / balance / (2 * np.sqrt(2) * SLOPE_UNIT)).astype(np.float32),
+            balance=balance.astype(np.float32),
+            typical_strength=typical_strength(strength).astype(np.float32),
             anchor_step=np.broadcast_to(anchor_step, len(balance)).astype(np.float32),
             curvature_ratio=np.float32(CURVATURE_RATIO),
+            slope_unit=np.float32(SLOPE_UNIT),
             relaxation=np.float32(RELAXATION),
             newton=NEWTON_STEPS,
         )
 
     def first_balance(self, strength):
-        """Expected distance of the maps, of order one, over that of the dual fields.
-
-        The factor for TGV was found on simulated specimens from 0.1 to 10 counts per pixel.
-        """
-        mean = strength.mean(axis=(1, 2), dtype=float)
-        factor = 0.3 if self.problem.regularization == "tgv" else 1.0
-        return factor / np.maximum(mean, 1e-3 * self.chem)
+        """Expected distance of the maps, of order one, over that of the dual fields."""
+        balance = BALANCE[self.problem.regularization]
+        return balance / np.maximum(typical_strength(strength), 1e-3 * self.chem)
 
     def bounds(self, data):
         """Values the optimal maps do not exceed, inf where no such bound is known.
@@ -296,7 +298,7 @@ def certified_iteration(engine, scaled, balance, *, tolerance, max_iterations, c
         the gap to the best dual value so far, at every check.
     """
     bounds = scaled.bounds(engine.data)
-    steps = scaled.steps(balance)
+    steps = scaled.steps(balance, engine.data.strength)
     records, iteration, best_dual = [], 0, -np.inf
     while True:
         if tolerance > 0 or iteration >= max_iterations:

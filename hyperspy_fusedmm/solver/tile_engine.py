@@ -14,8 +14,8 @@ import numpy as np
 from dask.system import CPU_COUNT
 from numba import njit
 
-from ._rows import Data
-from ._tiles import BLOCK, MARGIN, Workspace, advance_tgv, advance_tv, planes
+from ._rows import Data, StepFields
+from ._tiles import BLOCK, MARGIN, Workspace, advance_tgv, advance_tv, fill_step_fields, planes
 
 __all__ = ["TileEngine"]
 
@@ -145,7 +145,17 @@ class _Scratch:
                 for name, a in data._asdict().items()
             )
         )
-        self.workspace = Workspace.allocate(data.counts.shape[0], padded)
+        elements = data.counts.shape[0]
+        self.workspace = Workspace.allocate(elements, padded)
+        shape = (elements, 1 if single["strength"] else height + 2, padded)
+        nothing = np.zeros((0, 1, 1), np.float32)
+        curved = planes_ > 3 * elements + 1
+        self.step_fields = StepFields(
+            *(
+                np.zeros(shape, np.float32) if curved or name in ("primal", "prox", "dual") else nothing
+                for name in StepFields._fields
+            )
+        )
 
 
 class TileEngine:
@@ -272,9 +282,13 @@ class TileEngine:
             for source, target in zip(self.data, scratch.data):
                 if source.shape[0]:
                     load(source, bounds[0], bounds[2], height, width, target)
+            fill_step_fields(
+                steps, scratch.data, height, width, len(scratch.data.anchor) > 0,
+                self.regularization == "tgv", scratch.step_fields,
+            )  # fmt: skip
             advance = advance_tv if self.regularization == "tv" else advance_tgv
             advance(
-                scratch.state, scratch.data, steps, iterations, last_relaxation,
+                scratch.state, scratch.data, steps, scratch.step_fields, iterations, last_relaxation,
                 height, _padded(width), bounds[0] == 0, bounds[1] == rows, bounds[2] == 0,
                 width if bounds[3] == columns else 0, scratch.workspace,
             )  # fmt: skip

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from hyperspy_fusedmm.solver._tiles import LARGEST_RELATIVE, SMALLEST_RELATIVE
 from hyperspy_fusedmm.solver.operators import (
     adjoint_gradient,
     adjoint_symmetrized_gradient,
@@ -11,7 +12,11 @@ from hyperspy_fusedmm.solver.operators import (
 )
 
 
-def joint_prox(forward, counts, spread, weights, target, rho, fidelity, chem, step, residual, newton):
+# Enough, from any start, for the root to rounding.
+NEWTON_STEPS = 40
+
+
+def joint_prox(forward, counts, spread, weights, target, rho, fidelity, chem, step, residual):
     """Joint prox of HAADF term, likelihood and x >= 0 at every pixel; all (E, R, C) or (R, C)."""
 
     def response(e, r):
@@ -29,7 +34,7 @@ def joint_prox(forward, counts, spread, weights, target, rho, fidelity, chem, st
         return np.maximum(x, 0), np.where(x > 0, slope, 0)
 
     r = residual.copy()
-    for _ in range(newton):
+    for _ in range(NEWTON_STEPS):
         total, derivative = 0.0, 0.0
         for e in range(len(forward)):
             x, slope = response(e, r)
@@ -44,9 +49,27 @@ def _project(field, radius):
     return field * np.minimum(1, radius[:, None] / np.maximum(norm, 1e-300))
 
 
+def step_fields(steps, strength, curved):
+    """Step sizes (E, R, C) of diagonal preconditioning scaled by d = (strength / typical)^-2."""
+    relative = strength / np.asarray(steps.typical_strength, float)[:, None, None]
+    d = np.clip(relative, SMALLEST_RELATIVE, LARGEST_RELATIVE) ** -2.0
+    right, below, left, above = d.copy(), d.copy(), d.copy(), d.copy()
+    right[:, :, :-1], below[:, :-1] = d[:, :, 1:], d[:, 1:]
+    left[:, :, 1:], above[:, 1:] = d[:, :, :-1], d[:, :-1]
+    balance = np.asarray(steps.balance, float)[:, None, None]
+    unit = float(steps.slope_unit) if curved else 0.0
+    primal = balance * d / 4
+    dual = 1 / (balance * (d * (1 + unit) + np.maximum(right, below)))
+    if not curved:
+        return primal, dual, None, None
+    slope = balance * unit * d / (3 + np.sqrt(2))
+    largest = np.maximum(d, np.maximum(left, above))
+    return primal, dual, slope, 1 / (balance * unit * largest * 2 * np.sqrt(2))
+
+
 def iterate(state, data, steps, iterations, regularization):
     """What the tile kernels compute; ``data`` are full arrays, ``state`` as theirs."""
-    counts, spread, strength, weights, target, rho, guide, _ = (
+    counts, spread, strength, weights, target, rho, guide, anchor = (
         np.asarray(a, dtype=float) for a in data
     )
     elements, shape = counts.shape[0], counts.shape[1:]
@@ -59,9 +82,14 @@ def iterate(state, data, steps, iterations, regularization):
     x = state[:elements]
     p = state[elements : 3 * elements].reshape((elements, 2) + shape)
     r = state[-1]
-    column = lambda a: np.asarray(a, float)[:, None, None]  # noqa: E731
-    field = lambda a: column(a)[:, None]  # noqa: E731
-    if regularization == "tgv":
+    curved = regularization == "tgv"
+    primal, dual, primal_slope, dual_curvature = step_fields(steps, strength, curved)
+    prox, share = primal, 0.0
+    if len(anchor):
+        anchor_step = np.asarray(steps.anchor_step, float)[:, None, None]
+        share = primal / (primal + anchor_step)
+        prox = primal * (1 - share)
+    if curved:
         v = state[3 * elements : 5 * elements].reshape((elements, 2) + shape)
         q = state[5 * elements : 8 * elements].reshape((elements, 3) + shape)
         real = np.ones((2,) + shape)
@@ -70,25 +98,27 @@ def iterate(state, data, steps, iterations, regularization):
     for k in range(iterations):
         relaxation = float(steps.relaxation) if k < iterations - 1 else 1.0
         flow = remove_guided(p, guide)
-        forward = x - column(steps.primal) * adjoint_gradient(flow)
+        forward = x - primal * adjoint_gradient(flow)
+        if len(anchor):
+            forward = forward + share * (anchor - forward)
         x_hat, r = joint_prox(
             forward, counts, spread, weights, target, rho, steps.fidelity, steps.chem,
-            np.asarray(steps.primal, float), r, steps.newton,
+            prox, r,
         )  # fmt: skip
         slope = gradient(2 * x_hat - x)
-        if regularization == "tgv":
-            v_hat = v + field(steps.primal_slope) * (flow - adjoint_symmetrized_gradient(q))
+        if curved:
+            v_hat = v + primal_slope[:, None] * (flow - adjoint_symmetrized_gradient(q))
             v_hat *= real
             v_bar = 2 * v_hat - v
             slope = slope - v_bar
-            ascent = q + field(steps.dual_curvature) * symmetrized_gradient(v_bar)
+            ascent = q + dual_curvature[:, None] * symmetrized_gradient(v_bar)
             q_hat = _project(ascent, float(steps.curvature_ratio) * strength)
             v += relaxation * (v_hat - v)
             q += relaxation * (q_hat - q)
-        p_hat = _project(p + field(steps.dual) * remove_guided(slope, guide), strength)
+        p_hat = _project(p + dual[:, None] * remove_guided(slope, guide), strength)
         x += relaxation * (x_hat - x)
         p += relaxation * (p_hat - p)
     parts = [x, p.reshape((2 * elements,) + shape)]
-    if regularization == "tgv":
+    if curved:
         parts += [v.reshape((2 * elements,) + shape), q.reshape((3 * elements,) + shape)]
     return np.concatenate(parts + [r[None]])

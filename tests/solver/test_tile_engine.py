@@ -32,17 +32,15 @@ def make_data(elements=3, shape=(40, 50), guided=False, varying=False, seed=0):
     return Data(*(np.ascontiguousarray(a, dtype=np.float32) for a in arrays))
 
 
-def make_steps(elements=3, fidelity=0, newton=2, relaxation=1.7):
-    balance = np.linspace(0.5, 2, elements)
+def make_steps(elements=3, fidelity=0, newton=8, relaxation=1.7, anchor_step=np.inf):
     return Steps(
         fidelity=np.broadcast_to(fidelity, elements).astype(np.int64),
         chem=np.linspace(1, 1.5, elements, dtype=np.float32),
-        primal=(balance / 4).astype(np.float32),
-        dual=(1 / (3 * balance)).astype(np.float32),
-        primal_slope=(balance / 4.5).astype(np.float32),
-        dual_curvature=(1 / (3 * balance)).astype(np.float32),
-        anchor_step=np.full(elements, np.inf, np.float32),
+        balance=np.linspace(0.5, 2, elements, dtype=np.float32),
+        typical_strength=np.full(elements, 0.5, np.float32),
+        anchor_step=np.full(elements, anchor_step, np.float32),
         curvature_ratio=np.float32(2),
+        slope_unit=np.float32(0.7),
         relaxation=np.float32(relaxation),
         newton=newton,
     )
