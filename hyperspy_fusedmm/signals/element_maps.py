@@ -280,8 +280,8 @@ class ElementMaps(Signal2D):
         gamma : float, default 1.7
             Exponent of the atomic number in the HAADF intensity of one atom, from 1 to 2.5.
         fidelity : {"auto", "poisson", "gaussian"}, or list or dict of these per element
-            Likelihood of the counts. "auto": Poisson for whole numbers >= 0, Gaussian for fractions and for
-            maps with negative values.
+            Likelihood of the counts. "auto": Poisson for whole numbers >= 0, Gaussian for fractions
+            and for maps with negative values.
         background : "auto", float, (E,), dict, or maps of shape (E, R, C)
             Expected counts that are not the element's own (bremsstrahlung under the line), in the units of
             the maps; for the Poisson likelihood. "auto" takes ``metadata.Background.counts``, where

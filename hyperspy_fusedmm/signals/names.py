@@ -4,11 +4,12 @@ import difflib
 import re
 from functools import lru_cache
 
-# Titles that name their element: "Si", "Si Ka", "Fe L3 edge", "O map", "iron", Velox's "Fe-K" and "Fe-EELS", eXSpy's
-# "X-ray line intensity of particle: Si_Ka at 1.74 keV" and "atomic percent of Si".
+# Titles that name their element: "Si", "Si Ka", "Fe L3 edge", "O map", "iron", Velox's "Fe-K" and
+# "Fe-EELS", eXSpy's "X-ray line intensity of particle: Si_Ka at 1.74 keV" and "atomic percent of Si".
 _TITLE_PATTERNS = (
     r"^(?P<name>[A-Z][a-z]?)$",
-    r"^(?P<name>[A-Z][a-z]?[_ -]?[KLMN](?:[abgln]\d?|[1-7]{0,2}))(?: (?:edge|line|map|counts|intensity))*$",
+    r"^(?P<name>[A-Z][a-z]?[_ -]?[KLMN](?:[abgln]\d?|[1-7]{0,2}))"
+    r"(?: (?:edge|line|map|counts|intensity))*$",
     r"^(?P<name>[A-Z][a-z]?)[ -](?:edge|map|counts|intensity|EELS|EDS|EDX)$",
     r"(?:^|: )(?P<name>[A-Z][a-z]?_[KLM]\w+) at [\d.]+",
     r"percent of (?P<name>[A-Z][a-z]?)$",
