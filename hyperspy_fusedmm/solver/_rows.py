@@ -39,6 +39,7 @@ class Data(NamedTuple):
     rho: np.ndarray  # (1, H or 1, W) lambda_haadf / haadf_noise^2
     guide: np.ndarray  # (2, H, W) sqrt(s) xi, or (0, 1, 1) where unguided
     anchor: np.ndarray  # (E, H, W) centre of a proximal term, or (0, 1, 1)
+    pull: np.ndarray  # (E, H, W) its curvature, or (0, 1, 1)
 
 
 class Steps(NamedTuple):
@@ -48,7 +49,7 @@ class Steps(NamedTuple):
     chem: np.ndarray  # (E,) weight of the likelihood
     balance: np.ndarray  # (E,) primal over dual step
     typical_strength: np.ndarray  # (E,) strength at which the balance is meant
-    anchor_step: np.ndarray  # (E,) step of the proximal term
+    nearness: np.float32  # factor of the curvature of the proximal term
     curvature_ratio: np.float32  # strength of the curvature term of TGV over its slope term's
     slope_unit: np.float32  # expected size of the slope field of TGV over that of the maps
     relaxation: np.float32  # from 1 up to, but without, 2
@@ -73,10 +74,11 @@ def forward_point(x, here, left, below, above, step, out):
 
 
 @kernel
-def pull_to_anchor(out, anchor, step, anchor_step):
+def pull_to_anchor(out, anchor, pull, nearness, step):
     """Blend the forward point with the centre of the proximal term."""
     for c in range(out.shape[0]):
-        out[c] += step[c] / (step[c] + anchor_step) * (anchor[c] - out[c])
+        share = step[c] * nearness * pull[c]
+        out[c] += share / (ONE + share) * (anchor[c] - out[c])
 
 
 @kernel

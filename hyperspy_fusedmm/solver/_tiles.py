@@ -98,7 +98,8 @@ def fill_step_fields(steps, data, height, width, anchored, curved, fields):
         balance, typical = steps.balance[e], max(steps.typical_strength[e], TINY)
         scale = fields.prox[e]
         for r in range(rows):
-            scale_field(data.strength[e, r], typical, scale[r])
+            strength = data.strength[e, min(r, data.strength.shape[1] - 1)]
+            scale_field(strength, typical, scale[r])
             # Nothing reaches across the borders; a neighbour there counts as the pixel itself.
             scale[r, MARGIN - 1] = scale[r, MARGIN]
             scale[r, MARGIN + width] = scale[r, MARGIN + width - 1]
@@ -120,11 +121,12 @@ def fill_step_fields(steps, data, height, width, anchored, curved, fields):
                     fields.curvature[e, r, c] = CURVATURE_STEP / (balance * unit * largest)
     if anchored:
         for e in range(fields.primal.shape[0]):
-            anchor = steps.anchor_step[e]
             for r in range(rows):
                 for c in range(columns):
+                    # Strengths may have one row for all; the proximal term never has.
                     primal = fields.primal[e, r, c]
-                    fields.prox[e, r, c] = primal * anchor / (primal + anchor)
+                    pull = steps.nearness * data.pull[e, r, c]
+                    fields.prox[e, r, c] = primal / (ONE + primal * pull)
     else:
         for e in range(fields.primal.shape[0]):
             for r in range(rows):
@@ -149,8 +151,9 @@ def primal_row(
         )  # fmt: skip
         if data.anchor.shape[0] > 0:
             pull_to_anchor(
-                forward[e, first:last], data.anchor[e, row, first:last], step, steps.anchor_step[e]
-            )
+                forward[e, first:last], data.anchor[e, row, first:last],
+                data.pull[e, row, first:last], steps.nearness, step,
+            )  # fmt: skip
     joint_prox_row(
         data, steps, step_fields, relaxation, row, first, last,
         forward, workspace, residual[row], x, bar,

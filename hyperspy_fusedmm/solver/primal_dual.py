@@ -117,7 +117,7 @@ class Scaled:
             np.multiply(array[e], scale[e], out=out[e], casting="unsafe")
         return out
 
-    def data(self, weights=None, target=None, anchor=None):
+    def data(self, weights=None, target=None, anchor=None, pull=None):
         """Arrays for the `TileEngine`; what is given replaces the linear model's."""
         problem = self.problem
         elements, rows, columns = problem.maps.shape
@@ -129,12 +129,8 @@ class Scaled:
             else:
                 spread[e] = problem.background[e] / self.map_scale[e]
         nothing = np.zeros((0, 1, 1), np.float32)
-        if problem.haadf is None:
-            target = np.zeros((1, rows, columns), np.float32)
-        elif target is None:
-            target = np.empty((1, rows, columns), np.float32)
-            np.subtract(problem.haadf, problem.haadf_offset, out=target[0], casting="unsafe")
-            target /= np.float32(self.haadf_scale)
+        if target is None:
+            target = self.target()
         if weights is None:
             weights = self._voxels(
                 problem.weights[:, None, None], self.map_scale / self.haadf_scale
@@ -152,16 +148,17 @@ class Scaled:
             rho=np.ascontiguousarray(precision[None], dtype=np.float32),
             guide=nothing if guide is None else np.ascontiguousarray(guide, dtype=np.float32),
             anchor=nothing if anchor is None else anchor,
+            pull=nothing if pull is None else pull,
         )
 
-    def steps(self, balance, strength, anchor_step=np.inf):
+    def steps(self, balance, strength, nearness=0.0):
         """Constants for the `TileEngine`."""
         return Steps(
             fidelity=self.fidelity.astype(np.int64),
             chem=self.chem.astype(np.float32),
             balance=balance.astype(np.float32),
             typical_strength=typical_strength(strength).astype(np.float32),
-            anchor_step=np.broadcast_to(anchor_step, len(balance)).astype(np.float32),
+            nearness=np.float32(nearness),
             curvature_ratio=np.float32(CURVATURE_RATIO),
             slope_unit=np.float32(SLOPE_UNIT),
             relaxation=np.float32(RELAXATION),
@@ -172,6 +169,15 @@ class Scaled:
         """Expected distance of the maps, of order one, over that of the dual fields."""
         balance = BALANCE[self.problem.regularization]
         return balance / np.maximum(typical_strength(strength), 1e-3 * self.chem)
+
+    def target(self):
+        """HAADF image without its offset, (1, R, C) float32."""
+        problem = self.problem
+        target = np.zeros((1,) + problem.maps.shape[1:], np.float32)
+        if problem.haadf is not None:
+            np.subtract(problem.haadf, problem.haadf_offset, out=target[0], casting="unsafe")
+            target /= np.float32(self.haadf_scale)
+        return target
 
     def bounds(self, data):
         """Values the optimal maps do not exceed, inf where no such bound is known.
@@ -201,10 +207,10 @@ class Scaled:
                 total += float(np.sum(xlogy(counts, counts), dtype=float))
         return problem.lambda_chem * total
 
-    def history(self, records):
+    def history(self, records, names=HISTORY):
         """Checks as a dict of arrays, with the likelihood as the objective has it."""
         columns = np.array(records, dtype=float).T
-        history = dict(zip(HISTORY, columns))
+        history = dict(zip(names, columns))
         constant = self.likelihood_constant()
         history["chem"] = history["chem"] - constant
         history["total"] = history["total"] - constant

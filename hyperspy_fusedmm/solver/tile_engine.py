@@ -147,7 +147,8 @@ class _Scratch:
         )
         elements = data.counts.shape[0]
         self.workspace = Workspace.allocate(elements, padded)
-        shape = (elements, 1 if single["strength"] else height + 2, padded)
+        one_row = single["strength"] and not len(data.anchor)
+        shape = (elements, 1 if one_row else height + 2, padded)
         nothing = np.zeros((0, 1, 1), np.float32)
         curved = planes_ > 3 * elements + 1
         self.step_fields = StepFields(

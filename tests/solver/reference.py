@@ -69,7 +69,7 @@ def step_fields(steps, strength, curved):
 
 def iterate(state, data, steps, iterations, regularization):
     """What the tile kernels compute; ``data`` are full arrays, ``state`` as theirs."""
-    counts, spread, strength, weights, target, rho, guide, anchor = (
+    counts, spread, strength, weights, target, rho, guide, anchor, pull = (
         np.asarray(a, dtype=float) for a in data
     )
     elements, shape = counts.shape[0], counts.shape[1:]
@@ -86,8 +86,8 @@ def iterate(state, data, steps, iterations, regularization):
     primal, dual, primal_slope, dual_curvature = step_fields(steps, strength, curved)
     prox, share = primal, 0.0
     if len(anchor):
-        anchor_step = np.asarray(steps.anchor_step, float)[:, None, None]
-        share = primal / (primal + anchor_step)
+        share = primal * float(steps.nearness) * pull
+        share = share / (1 + share)
         prox = primal * (1 - share)
     if curved:
         v = state[3 * elements : 5 * elements].reshape((elements, 2) + shape)

@@ -9,7 +9,7 @@ from hyperspy_fusedmm.solver._tiles import planes
 from hyperspy_fusedmm.solver.tile_engine import TileEngine
 
 
-def make_data(elements=3, shape=(40, 50), guided=False, varying=False, seed=0):
+def make_data(elements=3, shape=(40, 50), guided=False, varying=False, anchored=False, seed=0):
     rng = np.random.default_rng(seed)
     truth = 2 + rng.random((elements,) + shape)
     counts = rng.poisson(truth)
@@ -27,18 +27,19 @@ def make_data(elements=3, shape=(40, 50), guided=False, varying=False, seed=0):
         haadf[None],
         rng.uniform(0, 9, (1,) + shape) if varying else np.full((1, 1, shape[1]), 9.0),
         length * np.stack([np.cos(angle), np.sin(angle)]) if guided else np.zeros((0, 1, 1)),
-        np.zeros((0, 1, 1)),
+        rng.uniform(0, 3, full) if anchored else np.zeros((0, 1, 1)),
+        rng.uniform(0, 2, full) if anchored else np.zeros((0, 1, 1)),
     )
     return Data(*(np.ascontiguousarray(a, dtype=np.float32) for a in arrays))
 
 
-def make_steps(elements=3, fidelity=0, newton=8, relaxation=1.7, anchor_step=np.inf):
+def make_steps(elements=3, fidelity=0, newton=8, relaxation=1.7, nearness=0.0):
     return Steps(
         fidelity=np.broadcast_to(fidelity, elements).astype(np.int64),
         chem=np.linspace(1, 1.5, elements, dtype=np.float32),
         balance=np.linspace(0.5, 2, elements, dtype=np.float32),
         typical_strength=np.full(elements, 0.5, np.float32),
-        anchor_step=np.full(elements, anchor_step, np.float32),
+        nearness=np.float32(nearness),
         curvature_ratio=np.float32(2),
         slope_unit=np.float32(0.7),
         relaxation=np.float32(relaxation),
@@ -64,6 +65,19 @@ def test_one_tile_equals_plain_numpy(regularization, guided, fidelity):
     expected = iterate(expected, data, steps, 25, regularization)
     found = run(data, steps, 25, regularization)
     np.testing.assert_allclose(found, expected, rtol=0, atol=5e-5)
+
+
+@pytest.mark.parametrize("regularization", ["tv", "tgv"])
+@pytest.mark.parametrize("varying", [False, True])
+def test_proximal_term_equals_plain_numpy(regularization, varying):
+    data = make_data(varying=varying, anchored=True)
+    steps = make_steps(fidelity=[0, 1, 0], nearness=0.7)
+    expected = np.zeros((planes(3, regularization),) + data.counts.shape[1:])
+    expected[:3] = data.counts
+    expected = iterate(expected, data, steps, 25, regularization)
+    for tiles in (([0, 40], [0, 50]), ([0, 21, 40], [0, 24, 50])):
+        found = run(data, steps, 25, regularization, tiles=tiles)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=5e-5)
 
 
 @pytest.mark.parametrize("regularization", ["tv", "tgv"])
