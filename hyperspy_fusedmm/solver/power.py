@@ -194,7 +194,7 @@ def solve_power(problem, *, tolerance, max_iterations, initial, state, num_worke
         record(present, np.nan)
         while iteration < max_iterations and nearness < STRONGEST:
             count = min(inner, max_iterations - iteration)
-            engine.advance(steps, count)
+            engine.advance(steps._replace(newton=2), count)
             iteration += count
             blocks += 1
             found = model.objective(steps)
