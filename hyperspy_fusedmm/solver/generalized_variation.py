@@ -25,7 +25,7 @@ def _project(field, radius):
 def generalized_variation(
     images, strength, guide=None, *, tolerance=1e-6, max_iterations=5000
 ):
-    r"""Sum over images of :math:`\min_v \sum \rho (|D (\nabla x - v)| + 2 |E v|)` [1]_.
+    r"""Sum over images of :math:`\min_v \sum \rho (|D (\nabla x - v)| + \frac12 |E v|)` [1]_.
 
     The minimum over the slope field v is found by the primal-dual method, with the maps
     fixed, until an iterate is within ``tolerance`` of it, relative to the total variation.

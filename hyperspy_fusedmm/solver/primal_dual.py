@@ -19,7 +19,7 @@ FIRST_NEWTON_STEPS, NEWTON_STEPS = 3, 1
 # Primal over dual steps, found on simulated specimens from 0.1 to 10 counts per pixel.
 BALANCE = {"tv": 0.4, "tgv": 0.2}
 # Expected size of the slope field of TGV relative to that of the maps.
-SLOPE_UNIT = 1.0
+SLOPE_UNIT = 2.0
 FIRST_CHECK = 20
 HISTORY = ("iteration", "haadf", "chem", "tv", "total", "gap")
 

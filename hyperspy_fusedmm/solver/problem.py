@@ -11,9 +11,10 @@ __all__ = ["FusionProblem", "FIDELITIES", "FORWARD_MODELS", "REGULARIZATIONS", "
 FIDELITIES = ("poisson", "gaussian")
 FORWARD_MODELS = ("linear", "power")
 REGULARIZATIONS = ("tv", "tgv")
-# Strength of the curvature term of TGV over that of its slope term, in pixels [1]_.
-# .. [1] Bredies, Kunisch & Pock, SIAM J. Imaging Sci. 3, 492 (2010).
-CURVATURE_RATIO = 2.0
+# Strength of the curvature term of TGV over that of its slope term, in pixels. At the
+# customary 2, maps with few counts come out as with TV; 0.4 to 0.7 gave the least error on
+# simulated particles and lattices at 0.3 and 3 counts per pixel.
+CURVATURE_RATIO = 0.5
 
 
 def _check(condition, message):
@@ -69,7 +70,7 @@ class FusionProblem:
     with the second term :math:`\frac12 ((x_i - b_i) / n_i)^2` for Gaussian maps, and
     :math:`\sum_i (w_i x_i)^\gamma` in place of :math:`\sum_i w_i x_i` for
     ``forward="power"``. For ``regularization="tgv"`` the last term is
-    :math:`\min_v \sum_p \rho_i (|D (\nabla x_i - v)| + 2 |E v|)`.
+    :math:`\min_v \sum_p \rho_i (|D (\nabla x_i - v)| + \frac12 |E v|)`.
 
     Parameters
     ----------
