@@ -174,14 +174,20 @@ class TileEngine:
     tiles : tuple of arrays, optional
         Ends of the tiles along rows and along columns, each from 0 to the image's size.
         Chosen for speed if not given. They do not change the result beyond rounding.
+    borders : tuple of bool, default (True, True, True, True)
+        Which of the sides top, bottom, left, right of these arrays are borders of the image.
+        At the others every iteration spoils one more row or column.
 
     Attributes
     ----------
     state : (planes, R, C) float32 array
     """
 
-    def __init__(self, data, regularization, state=None, num_workers=None, tiles=None):
+    def __init__(
+        self, data, regularization, state=None, num_workers=None, tiles=None, borders=(True,) * 4
+    ):
         self.data = data
+        self.borders = borders
         elements, rows, columns = data.counts.shape
         self.regularization = regularization
         count = planes(elements, regularization)
@@ -290,8 +296,12 @@ class TileEngine:
             advance = advance_tv if self.regularization == "tv" else advance_tgv
             advance(
                 scratch.state, scratch.data, steps, scratch.step_fields, iterations, last_relaxation,
-                height, _padded(width), bounds[0] == 0, bounds[1] == rows, bounds[2] == 0,
-                width if bounds[3] == columns else 0, scratch.workspace,
+                height, _padded(width),
+                self.borders[0] and bounds[0] == 0,
+                self.borders[1] and bounds[1] == rows,
+                self.borders[2] and bounds[2] == 0,
+                width if self.borders[3] and bounds[3] == columns else 0,
+                scratch.workspace,
             )  # fmt: skip
             store_state(scratch.state, bounds, core, self.state)
         finally:

@@ -124,3 +124,18 @@ def test_default_tiles_cover_the_image_and_change_nothing():
     whole = run(data, steps, 9, "tv", tiles=([0, 301], [0, 1203]))
     tiled = run(data, steps, 9, "tv")
     np.testing.assert_allclose(tiled, whole, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("regularization", ["tv", "tgv"])
+def test_part_of_an_image_with_a_halo_equals_the_whole_inside(regularization):
+    data, steps = make_data(shape=(90, 110), guided=True, varying=True), make_steps()
+    whole = run(data, steps, 20, regularization)
+    part = Data(*(np.ascontiguousarray(a[:, 10:70, 30:110]) if a.shape[1] > 1 else a for a in data))
+    with TileEngine(
+        part, regularization, num_workers=2, tiles=([0, 30, 60], [0, 41, 80]),
+        borders=(False, False, False, True),
+    ) as engine:  # fmt: skip
+        engine.state[:3] = part.counts
+        engine.advance(steps, 20)
+        inside = engine.state[:, 20:40, 20:]
+    np.testing.assert_allclose(inside, whole[:, 30:50, 50:], rtol=0, atol=2e-5)
