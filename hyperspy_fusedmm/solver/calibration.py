@@ -109,18 +109,28 @@ def _spans(length, pieces):
     return zip(ends[:-1], ends[1:])
 
 
+def _correlation(maps):
+    """Correlation matrix of the maps and their spreads.
+
+    A map without spread beyond its noise has an infinite one, so that it correlates with
+    nothing, not even itself, and gets no weight.
+    """
+    variance = np.diag(maps)
+    varies = variance > 1e-12 * variance.max(initial=0.0)
+    scale = np.where(varies, np.sqrt(np.where(varies, variance, 1.0)), np.inf)
+    return maps / np.outer(scale, scale), scale
+
+
 def _eigenvalue(covariance, _):
     """Smallest eigenvalue of the correlation matrix of the maps."""
-    maps = covariance[:-1, :-1]
-    scale = np.sqrt(np.maximum(np.diag(maps), 1e-300))
-    return np.linalg.eigvalsh(maps / np.outer(scale, scale))[0]
+    return np.linalg.eigvalsh(_correlation(covariance[:-1, :-1])[0])[0]
 
 
 def _free_fit(covariance, mean):
     """Non-negative weights and the offset."""
     maps, cross = covariance[:-1, :-1], covariance[:-1, -1]
-    scale = np.sqrt(np.maximum(np.diag(maps), 1e-300))
-    eigenvalues, vectors = np.linalg.eigh(maps / np.outer(scale, scale))
+    correlation, scale = _correlation(maps)
+    eigenvalues, vectors = np.linalg.eigh(correlation)
     root = np.sqrt(np.maximum(eigenvalues, 1e-6))
     weights = nnls(root[:, None] * vectors.T, (vectors.T @ (cross / scale)) / root)[0] / scale
     return np.append(weights, mean[-1] - weights @ mean[:-1])
@@ -233,9 +243,10 @@ def calibrate_haadf(
                 "The ratios of the weights were given, and their common factor was found by "
                 "regression."
                 if fixed_ratios
-                else "The maps are collinear, one a combination of the others, so they do not "
-                "determine the HAADF weight of each element; weights proportional to "
-                "Z^gamma / sensitivity were used, with a common factor found by regression."
+                else "The maps do not determine the HAADF weight of each element, because one is "
+                "nearly a combination of the others or they hold too few counts; weights "
+                "proportional to Z^gamma / sensitivity were used, with a common factor found by "
+                "regression."
             )
     found, found_errors = np.zeros(len(maps)), np.zeros(len(maps))
     found[present], found_errors[present] = values[:-1], errors[:-1]
