@@ -1,6 +1,7 @@
 """The mathematics of the fusion on plain arrays; knows nothing of HyperSpy."""
 
 from .calibration import Calibration, calibrate_haadf
+from .hessian import hessian_covariance, hessian_variance
 from .primal_dual import Solution, State
 from .problem import FusionProblem
 from .smoothing import estimate_noise
@@ -16,6 +17,8 @@ __all__ = [
     "default_strength",
     "estimate_noise",
     "haadf_guide",
+    "hessian_covariance",
+    "hessian_variance",
     "pilot_weights",
     "solve",
 ]
