@@ -2,10 +2,17 @@
 
 import numpy as np
 
+from .gradient_descent import solve_gradient_descent
+from .multiresolution import multiresolution_start
 from .power import solve_power
 from .primal_dual import solve_linear
 
 __all__ = ["solve"]
+
+METHODS = ("primal-dual", "gradient-descent")
+STARTS = ("measured", "multiresolution")
+# Stopping rule on the coarser grids: a start need not be exact.
+COARSE_TOLERANCE = 1e-3
 
 
 def solve(
@@ -16,13 +23,17 @@ def solve(
     state=None,
     num_workers=None,
     callback=None,
+    *,
+    method="primal-dual",
+    tv_iterations=3,
 ):
     """Find the fused maps of a `FusionProblem`.
 
     The linear model is convex and solved by the primal-dual hybrid gradient method [1]_
     with the exact joint proximal map of HAADF term, likelihood and non-negativity. The power
     model is not convex; it is solved by a sequence of convex models of it, along which
-    the objective never rises.
+    the objective never rises. ``method="gradient-descent"`` is the published algorithm for
+    either [2]_, with a step of length 1, which suits maps and images scaled to [0, 1].
 
     Parameters
     ----------
@@ -31,10 +42,14 @@ def solve(
         Stop when the duality gap, which bounds the distance of the objective from its
         minimum, is at most ``tolerance`` times the objective with the likelihood written as
         a Kullback-Leibler divergence. For the power model the same of the convex model of
-        the objective at the solution. 0 means exactly ``max_iterations``.
+        the objective at the solution. 0 means exactly ``max_iterations``. Gradient
+        descent has no such rule and always runs exactly ``max_iterations``.
     max_iterations : int, default 1000
-    initial : (E, R, C) array, optional
-        Maps to start from; the measured maps if not given.
+    initial : {"measured", "multiresolution"} or (E, R, C) array, optional
+        Maps to start from: the measured ones, the solution of the binned problem (see
+        `hyperspy_fusedmm.solver.multiresolution`), or others. If not given, the measured maps
+        for the linear model and for gradient descent, the solution of the linear model for
+        the power model.
     state : State, optional
         ``solution.state`` of an earlier solve of a problem of the same shape and
         regularization, to start from where it ended.
@@ -43,6 +58,9 @@ def solve(
     callback : callable, optional
         Called as ``callback(iteration, max_iterations, relative_gap)`` from time to time; an
         exception it raises ends the solve.
+    method : {"primal-dual", "gradient-descent"}, default "primal-dual"
+    tv_iterations : int, default 3
+        Inner iterations of the total variation step of gradient descent.
 
     Returns
     -------
@@ -51,11 +69,12 @@ def solve(
     Raises
     ------
     ValueError
-        If an argument makes no sense. The message names it.
+        If an argument makes no sense, or gradient descent diverges. The message names it.
 
     References
     ----------
     .. [1] Chambolle & Pock, J. Math. Imaging Vis. 40, 120 (2011).
+    .. [2] Schwartz et al., npj Comput. Mater. 8, 16 (2022).
 
     Examples
     --------
@@ -66,23 +85,30 @@ def solve(
     >>> solution.converged
     True
     """
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {METHODS}; it is {method!r}.")
     if not (np.isfinite(tolerance) and tolerance >= 0):
         raise ValueError(f"tolerance must be a number that is not negative; it is {tolerance!r}.")
-    if int(max_iterations) != max_iterations or max_iterations < 0:
-        raise ValueError(f"max_iterations must be a whole number >= 0; it is {max_iterations!r}.")
-    if num_workers is not None and (int(num_workers) != num_workers or num_workers < 1):
-        raise ValueError(f"num_workers must be a whole number >= 1; it is {num_workers!r}.")
-    if initial is not None:
-        initial = np.asarray(initial)
-        if initial.shape != problem.maps.shape:
-            raise ValueError(
-                f"initial must have the shape {problem.maps.shape} of the maps; "
-                f"its shape is {initial.shape}."
-            )
-        if not np.isfinite(initial).all():
-            raise ValueError("initial must be finite, but it holds NaN or infinite values.")
-    method = solve_power if problem.forward == "power" else solve_linear
-    return method(
+    for name, value, least in (
+        ("max_iterations", max_iterations, 0),
+        ("tv_iterations", tv_iterations, 0),
+        ("num_workers", 1 if num_workers is None else num_workers, 1),
+    ):
+        if int(value) != value or value < least:
+            raise ValueError(f"{name} must be a whole number >= {least}; it is {value!r}.")
+    if state is not None and (method == "gradient-descent" or initial is not None):
+        raise ValueError('state goes with method="primal-dual" and initial=None only.')
+    initial = _start(problem, initial, num_workers, callback, max_iterations)
+    if method == "gradient-descent":
+        return solve_gradient_descent(
+            problem,
+            max_iterations=int(max_iterations),
+            tv_iterations=int(tv_iterations),
+            initial=initial,
+            callback=callback,
+        )
+    solve_model = solve_power if problem.forward == "power" else solve_linear
+    return solve_model(
         problem,
         tolerance=float(tolerance),
         max_iterations=int(max_iterations),
@@ -91,3 +117,32 @@ def solve(
         num_workers=num_workers,
         callback=callback,
     )
+
+
+def _start(problem, initial, num_workers, callback, max_iterations):
+    """Maps to start from, or None where that is left to the method."""
+    if isinstance(initial, str):
+        if initial not in STARTS:
+            raise ValueError(f"initial must be maps or one of {STARTS}; it is {initial!r}.")
+        if initial == "measured":
+            return problem.maps
+
+        # So that the callback can end the solve; it counts iterations on the finest grid.
+        report = callback and (lambda *_: callback(0, max_iterations, np.nan))
+
+        def solved(coarse, start):
+            options = {"initial": start, "num_workers": num_workers, "callback": report}
+            return solve(coarse, tolerance=COARSE_TOLERANCE, **options).maps
+
+        return multiresolution_start(problem, solved)
+    if initial is None:
+        return None
+    initial = np.asarray(initial)
+    if initial.shape != problem.maps.shape:
+        raise ValueError(
+            f"initial must have the shape {problem.maps.shape} of the maps; "
+            f"its shape is {initial.shape}."
+        )
+    if not np.isfinite(initial).all():
+        raise ValueError("initial must be finite, but it holds NaN or infinite values.")
+    return initial
