@@ -96,7 +96,8 @@ def optimum(problem):
         cost += value
         constraints += needed
     convex = cp.Problem(cp.Minimize(cost), constraints)
-    convex.solve(solver="CLARABEL")
+    accuracy = dict.fromkeys(("tol_gap_abs", "tol_gap_rel", "tol_feas"), 1e-7)
+    convex.solve(solver="CLARABEL", **accuracy)
     assert convex.status == "optimal"
     return np.maximum(x.value, 0).reshape(problem.maps.shape), float(convex.value)
 
