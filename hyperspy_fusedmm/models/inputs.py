@@ -22,7 +22,8 @@ def named_maps(maps):
     ------
     ValueError
     """
-    if maps.axes_manager.signal_dimension != 2 or maps.axes_manager.navigation_dimension > 1:
+    series = maps.axes_manager.navigation_dimension > (maps._element_axis is not None)
+    if maps.axes_manager.signal_dimension != 2 or series:
         raise ValueError(
             f"maps: found {maps!r}; dimensions (Element|x, y) are needed. Choose one frame with inav, "
             "or sum over the other axes."

@@ -125,9 +125,22 @@ class ElementMaps(Signal2D):
         return elements
 
     @property
+    def _element_axis(self):
+        """The navigation axis along the elements; None for a single map, and for frames of one.
+
+        A stack that was not made here may call it anything.
+        """
+        axes = self.axes_manager.navigation_axes
+        for axis in axes:
+            if axis.name == "Element":
+                return axis
+        return axes[0] if len(axes) == 1 and axes[0].name != "Frame" else None
+
+    @property
     def _map_count(self):
-        """Maps along the navigation axis; a single image without one is one map."""
-        return int(np.prod(self.axes_manager.navigation_shape, dtype=int))
+        """Maps along the axis of the elements, however many frames there are of each."""
+        axis = self._element_axis
+        return 1 if axis is None else axis.size
 
     def _listed(self, item):
         return [str(entry) for entry in self.metadata.get_item(f"Sample.{item}", None) or []]
@@ -151,7 +164,7 @@ class ElementMaps(Signal2D):
         Returns
         -------
         ElementMaps
-            A view of dimensions (|x, y), titled with the name.
+            A view of dimensions (|x, y), or of all frames where there are any, titled with the name.
 
         Raises
         ------
@@ -178,7 +191,13 @@ class ElementMaps(Signal2D):
             raise ValueError(
                 f"element: {element!r} is not among these maps; there are {', '.join(names) or 'none'}."
             )
-        found = self.inav[index] if self.axes_manager.navigation_dimension else self.deepcopy()
+        axis = self._element_axis
+        if axis is None:
+            found = self.deepcopy()
+        else:
+            slices = [slice(None)] * self.axes_manager.navigation_dimension
+            slices[axis.index_in_axes_manager] = index
+            found = self.inav[tuple(slices)]
         found.metadata.General.title = str(element)
         return found
 
@@ -426,8 +445,8 @@ class ElementMaps(Signal2D):
     def _slicer(self, slices, isNavigation=None, out=None):
         names = self._names()
         sliced = super()._slicer(slices, isNavigation, out=out)
-        if isNavigation is not False and self.axes_manager.navigation_dimension == 1:
-            axis = self.axes_manager.navigation_axes[0]
+        axis = self._element_axis
+        if isNavigation is not False and axis is not None:
             index = self._get_array_slices(slices, isNavigation)[axis.index_in_array]
             (sliced if out is None else out)._keep_names(names, self._positions(index))
         return sliced
@@ -442,7 +461,7 @@ class ElementMaps(Signal2D):
         """
         found = self.axes_manager[axis]
         positions = None
-        if found.navigate and self.axes_manager.navigation_dimension == 1:
+        if found is self._element_axis:
             names = self._names()
             positions = self._positions(slice(found._get_index(start), found._get_index(end)))
         super().crop(axis, start, end, convert_units)
@@ -467,8 +486,8 @@ class ElementMaps(Signal2D):
             If maps of different elements would be added.
         """
         factors = self._validate_rebin_args_and_get_factors(new_shape=new_shape, scale=scale)
-        navigation = [axis.index_in_array for axis in self.axes_manager.navigation_axes]
-        if any(factors[i] != 1 for i in navigation):
+        element_axis = self._element_axis
+        if element_axis is not None and factors[element_axis.index_in_array] != 1:
             raise ValueError(
                 f"{'scale' if new_shape is None else 'new_shape'}: found a factor along the Element axis; "
                 "counts of different elements cannot be added. Rebin x and y only, and choose elements "
@@ -498,7 +517,7 @@ class ElementMaps(Signal2D):
         start = 0
         for part in parts:
             count = part._map_count
-            if self.axes_manager.navigation_dimension == 1 and count < self._map_count:
+            if count < self._map_count:
                 part._keep_names(self._names(), range(start, start + count))
             start += count
         return parts
@@ -517,6 +536,8 @@ class ElementMaps(Signal2D):
             Of dimensions (|x, y).
         """
         current = super().get_current_signal(auto_title, auto_filename, as_numpy)
-        if self.axes_manager.navigation_dimension == 1:
-            current._keep_names(self._names(), [self.axes_manager.indices[0]])
+        axis = self._element_axis
+        if axis is not None:
+            index = self.axes_manager.indices[axis.index_in_axes_manager]
+            current._keep_names(self._names(), [index])
         return current

@@ -137,6 +137,74 @@ def test_maps_that_were_not_fused_have_no_convergence(maps):
         maps.plot_convergence()
 
 
+class TestFrames:
+    """Frames of the same maps along a second navigation axis."""
+
+    @pytest.fixture
+    def frames(self, maps):
+        data = np.random.default_rng(1).poisson(3, (4, 3, 6, 8))
+        axes = [{"name": "Frame", "size": 4, "navigate": True}]
+        axes += [{"name": "Element", "size": 3, "navigate": True}, {"size": 6}, {"size": 8}]
+        frames = fmm.ElementMaps(data, axes=axes, metadata=maps.metadata.as_dictionary())
+        return frames.as_lazy() if maps._lazy else frames
+
+    def test_names_are_counted_along_the_elements(self, frames):
+        assert frames.elements == ["Fe", "O", "Cu"]
+        assert frames.isig[:3, :3].elements == ["Fe", "O", "Cu"]
+        assert frames.sum("Frame").elements == ["Fe", "O", "Cu"]
+        with pytest.raises(ValueError, match="3 names .*for 1 maps"):
+            frames.sum("Element").elements
+
+    def test_names_follow_slices(self, frames):
+        before = values(frames)
+        for index, elements in (
+            ((slice(None), 2), ["Fe", "O", "Cu"]),
+            ((slice(1, None), slice(2)), ["O", "Cu"]),
+            ((slice(1, None), 0), ["O", "Cu"]),
+            ((1, slice(None)), ["O"]),
+            ((-1, 0), ["Cu"]),
+        ):
+            sliced = frames.inav[index]
+            assert sliced.elements == elements
+            np.testing.assert_array_equal(values(sliced), before[index[::-1]])
+        assert frames.inav[1, :].inav[2:].elements == ["O"]
+        assert frames.inav[1, :].metadata.Sample.xray_lines == []
+
+    def test_map_of_one_element(self, frames):
+        oxygen = frames.get_map("O")
+        np.testing.assert_array_equal(values(oxygen), values(frames)[:, 1])
+        np.testing.assert_array_equal(values(oxygen.get_map("O")), values(oxygen))
+
+    def test_frames_can_be_added_and_elements_cannot(self, frames):
+        added = frames.rebin(scale=(1, 2, 1, 1))
+        assert added.elements == ["Fe", "O", "Cu"]
+        np.testing.assert_array_equal(
+            values(added), values(frames).reshape(2, 2, 3, 6, 8).sum(axis=1)
+        )
+        with pytest.raises(ValueError, match="factor along the Element axis"):
+            frames.rebin(scale=(3, 1, 1, 1))
+
+    def test_crop_and_split(self, frames):
+        assert [part.elements for part in frames.split("Frame", 2)] == [["Fe", "O", "Cu"]] * 2
+        assert [part.elements for part in frames.split("Element")] == [["Fe"], ["O"], ["Cu"]]
+        frames.crop("Frame", 0, 2)
+        assert frames.elements == ["Fe", "O", "Cu"]
+        frames.crop("Element", 0, 2)
+        assert frames.elements == ["Fe", "O"]
+
+    def test_iteration_names_each_map(self, frames):
+        before = values(frames)
+        for one in frames:
+            (element,) = one.elements
+            of_element = before[:, ["Fe", "O", "Cu"].index(element)]
+            assert (values(one).reshape(6, 8) == of_element).all(axis=(1, 2)).any()
+
+    @pytest.mark.parametrize("index", [..., (0, slice(None)), (0, slice(1))])
+    def test_fusing_them_asks_for_one(self, frames, index):
+        with pytest.raises(ValueError, match="maps: found .*Choose one frame with inav, or sum"):
+            frames.inav[index].create_model()
+
+
 @pytest.mark.parametrize("module", ["names", "fusing", "_lazy_element_maps"])
 def test_docstring_examples(module):
     module = importlib.import_module(f"hyperspy_fusedmm.signals.{module}")
