@@ -5,12 +5,13 @@ For any dual field p inside its ball and any r at every pixel, convexity gives
     P(x*) >= sum_p [ -r t - r^2 / (2 rho) + sum_i min_{x_i >= 0} ( a_i x_i - b_i log(x_i + eps_i) ) ],
     a_i = lambda_chem + r w_i - y_i,   y = -grad' D p,   t = b_H - offset,
 
-with the inner minimum in closed form. It is minus infinity where a_i < 0 and b_i = 0, so
-the dual point is repaired first, in two ways of which the better bound counts:
-
-* r is raised until every a_i >= 0 and then, per pixel, moved to where the bound is largest;
-* where an element has no or hardly any HAADF weight, either x_i is bounded by a value that
-  the optimum is known not to exceed (isotropic TV), or the dual field is scaled down.
+with the inner minimum in closed form. It is minus infinity where a_i < 0 and b_i = 0, so r is
+first raised until every a_i >= 0 and then, at each pixel, moved to where the bound is largest.
+That is of no use where the HAADF image does not count or an element has no weight, and costs
+much where its weight is faint. There x_i is bounded instead. For isotropic TV the optimum is
+known not to exceed a certain value; for guided and second-order regularization it is taken
+not to exceed twice the largest value of the measured and the present maps. With faint
+weights both ways are tried, and the better bound counts.
 
 For TGV the dual field of the slope term must equal E'q, the adjoint of the curvature
 operator. It is set to that value, and then may lie outside its ball. Either all of an element's
@@ -30,24 +31,24 @@ from ._rows import POISSON
 
 __all__ = ["Certificate", "certify"]
 
-UNBOUNDED = 1e30
 # The dual fields lie in their balls to float32 rounding; this much brings them inside.
 ROUNDING = 1.0 - 1e-6
 SQRT_HALF = np.sqrt(0.5)
 NEWTON_STEPS = 3
 # The optimum's steepest residual slope, at most, in units of the present one (TGV).
 STEEPEST = 2.0
+# The largest value of an optimal map, at most, in units of the largest measured or present one,
+# where no bound is known.
+HIGHEST = 2.0
+# Weights this small, relative to the largest, are faint.
+FAINT = 0.1
 
-# Without "reassoc" for what relies on exact rounding; sums are long enough without it.
-FASTMATH = {"contract", "arcp", "nsz", "nnan", "ninf", "reassoc"}
-
-kernel = njit(
-    nogil=True,
-    cache=True,
-    fastmath=FASTMATH,
-    error_model="numpy",
-    _nrt=False,
-)
+FASTMATH = {"contract", "arcp", "nsz", "nnan", "ninf"}
+OPTIONS = {"nogil": True, "cache": True, "error_model": "numpy", "_nrt": False}
+# Sums are vectorised only if their order is free.
+kernel = njit(fastmath=FASTMATH | {"reassoc"}, **OPTIONS)
+# For what relies on the order of operations.
+ordered_kernel = njit(fastmath=FASTMATH, **OPTIONS)
 
 
 @kernel
@@ -71,7 +72,7 @@ def fast_log(value):
     return s * (2.0 + t * series) + np.float64(exponent) * 0.6931471805599453
 
 
-@kernel
+@ordered_kernel
 def fast_exp(value):
     """Exponential function, to 1e-13, of values from -700 to 700; vectorises as `fast_log` does."""
     clipped = min(max(np.float64(value), -700.0), 700.0)
@@ -116,17 +117,17 @@ def likelihood_row(x, counts, spread, chem, fidelity):
 
 
 @kernel
-def haadf_row(data, x, row, total):
-    """HAADF term along one row; ``total`` is work space."""
-    columns = total.shape[0]
+def haadf_row(data, x, row, left, right, work):
+    """HAADF term along one row, from column ``left`` to ``right``; ``work`` is work space."""
+    columns, total, target = right - left, work[left:right], data.target[0, row, left:right]
     for c in range(columns):
-        total[c] = -np.float64(data.target[0, row, c])
+        total[c] = -np.float64(target[c])
     for e in range(x.shape[0]):
-        weight = data.weights[e, min(row, data.weights.shape[1] - 1)]
-        values = x[e, row]
+        weight = data.weights[e, min(row, data.weights.shape[1] - 1), left:right]
+        values = x[e, row, left:right]
         for c in range(columns):
             total[c] += np.float64(weight[c]) * max(np.float64(values[c]), 0.0)
-    rho = data.rho[0, min(row, data.rho.shape[1] - 1)]
+    rho = data.rho[0, min(row, data.rho.shape[1] - 1), left:right]
     term = 0.0
     for c in range(columns):
         term += 0.5 * rho[c] * total[c] * total[c]
@@ -134,7 +135,7 @@ def haadf_row(data, x, row, total):
 
 
 @kernel
-def slope_norm_row(data, x, v, e, row, columns_slope, rows_slope):
+def slope_norm_row(data, x, v, e, row, left, right, columns_slope, rows_slope):
     """Sum of strength * |D (grad x - v)| along one row, and the largest norm; v empty for TV."""
     columns, rows = x.shape[2], x.shape[1]
     here = x[e, row]
@@ -142,9 +143,9 @@ def slope_norm_row(data, x, v, e, row, columns_slope, rows_slope):
     for c in range(columns):
         columns_slope[c] = 0.0
         rows_slope[c] = max(np.float64(below[c]), 0.0) - max(np.float64(here[c]), 0.0)
-    right = here[1:]
+    following = here[1:]
     for c in range(columns - 1):
-        columns_slope[c] = max(np.float64(right[c]), 0.0) - max(np.float64(here[c]), 0.0)
+        columns_slope[c] = max(np.float64(following[c]), 0.0) - max(np.float64(here[c]), 0.0)
     if v.shape[0] > 0:
         for c in range(columns):
             columns_slope[c] -= v[2 * e, row, c]
@@ -155,23 +156,24 @@ def slope_norm_row(data, x, v, e, row, columns_slope, rows_slope):
             along = u * columns_slope[c] + w * rows_slope[c]
             columns_slope[c] -= along * u
             rows_slope[c] -= along * w
-    strength = data.strength[e, min(row, data.strength.shape[1] - 1)]
+    strength = data.strength[e, min(row, data.strength.shape[1] - 1), left:right]
     total, largest = 0.0, 0.0
-    for c in range(columns):
-        norm = np.sqrt(columns_slope[c] * columns_slope[c] + rows_slope[c] * rows_slope[c])
+    a, b = columns_slope[left:right], rows_slope[left:right]
+    for c in range(right - left):
+        norm = np.sqrt(a[c] * a[c] + b[c] * b[c])
         total += strength[c] * norm
         largest = max(largest, norm)
     return total, largest
 
 
 @kernel
-def curvature_norm_row(data, v, e, row):
+def curvature_norm_row(data, v, e, row, left, right):
     """Sum of strength * |E v| along one row."""
     rows, columns = v.shape[1], v.shape[2]
     a, b = v[2 * e], v[2 * e + 1]
     strength = data.strength[e, min(row, data.strength.shape[1] - 1)]
     total = 0.0
-    for c in range(columns):
+    for c in range(left, right):
         xx = np.float64(a[row, c]) - a[row, c - 1] if 0 < c < columns - 1 else 0.0
         yy = np.float64(b[row, c]) - b[row - 1, c] if 0 < row < rows - 1 else 0.0
         xy = np.float64(a[row, c]) - a[row - 1, c] if row > 0 and c < columns - 1 else 0.0
@@ -232,12 +234,12 @@ def outflow_rows(columns_flow, rows_flow, above, scale, out):
 
 
 @kernel
-def excess_row(data, e, row, columns_flow, rows_flow):
+def excess_row(data, e, row, left, right, columns_flow, rows_flow):
     """By how much |D^-1 flow| exceeds the ball along one row: largest ratio and sum."""
     strength = data.strength[e, min(row, data.strength.shape[1] - 1)]
     guided = data.guide.shape[0] > 0
     largest, total = 0.0, 0.0
-    for c in range(columns_flow.shape[0]):
+    for c in range(left, right):
         a, b = columns_flow[c], rows_flow[c]
         if guided:
             u, w = np.float64(data.guide[0, row, c]), np.float64(data.guide[1, row, c])
@@ -294,35 +296,38 @@ def dual_value_row(y, counts, spread, weight, chem, fidelity, bound, residual):
 
 
 @kernel
-def raise_residual(y, counts, weight, chem, residual):
-    """Raise r until a_i >= 0, and > 0 where there are counts."""
+def raise_residual(y, counts, weight, rho, chem, residual):
+    """Raise r until a_i >= 0, and > 0 where there are counts, if the HAADF image counts there."""
     for c in range(y.shape[0]):
         w = np.float64(weight[c])
         margin = (1e-3 if counts[c] > 0 else 1e-9) * (chem + abs(y[c]))
         lowest = (y[c] - chem + margin) / max(w, 1e-290)
-        residual[c] = max(residual[c], lowest) if w > 0 else residual[c]
+        residual[c] = max(residual[c], lowest) if w > 0 and rho[c] > 0 else residual[c]
 
 
 @kernel
-def limit_decrease(y, counts, weight, chem, before, residual):
+def limit_decrease(y, counts, weight, rho, chem, before, residual):
     """Keep a Newton step from leaving a_i > 0 where there are counts, a_i >= 0 elsewhere."""
     for c in range(y.shape[0]):
         w = np.float64(weight[c])
         a = chem + w * before[c] - y[c]
         margin = 0.1 * max(a, 0.0) if counts[c] > 0 else 1e-9 * (chem + abs(y[c]))
         lowest = before[c] - (a - margin) / max(w, 1e-290)
-        residual[c] = max(residual[c], lowest) if w > 0 else residual[c]
+        residual[c] = max(residual[c], lowest) if w > 0 and rho[c] > 0 else residual[c]
 
 
 @kernel
-def dual_rows(state, data, fidelity, chem, scale, bounds, use_bounds, row, row_end, work):
-    """Dual value of a band of rows.
+def dual_rows(
+    state, data, fidelity, chem, scale, bounds, use_bounds, row, row_end, left, right, work
+):  # fmt: skip
+    """Dual value of a band of rows, from column ``left`` to ``right``.
 
-    ``work`` is (E + 8, C) double. ``use_bounds``: bound every x_i instead of raising r.
+    ``work`` is (E + 8, C) double. ``use_bounds``: leave r as it is, and all repair to the bounds.
     """
-    elements, columns = data.counts.shape[0], state.shape[2]
-    y, residual, before = work[:elements], work[elements], work[elements + 1]
-    total, slope = work[elements + 2], work[elements + 3]
+    elements, columns = data.counts.shape[0], right - left
+    outflow, y = work[:elements], work[:elements, left:right]
+    residual, before = work[elements, left:right], work[elements + 1, left:right]
+    total, slope = work[elements + 2, left:right], work[elements + 3, left:right]
     columns_flow, rows_flow, above, unused = (
         work[elements + 4],
         work[elements + 5],
@@ -337,21 +342,22 @@ def dual_rows(state, data, fidelity, chem, scale, bounds, use_bounds, row, row_e
             if r > 0:
                 dual_flow_row(state, data, e, r - 1, unused, above)
             else:
-                for c in range(columns):
+                for c in range(above.shape[0]):
                     above[c] = 0.0
             dual_flow_row(state, data, e, r, columns_flow, rows_flow)
-            outflow_rows(columns_flow, rows_flow, above, scale[e], y[e])
-        rho = data.rho[0, min(r, data.rho.shape[1] - 1)]
-        target = data.target[0, r]
-        start = state[state.shape[0] - 1, r]
+            outflow_rows(columns_flow, rows_flow, above, scale[e], outflow[e])
+        rho = data.rho[0, min(r, data.rho.shape[1] - 1), left:right]
+        target = data.target[0, r, left:right]
+        start = state[state.shape[0] - 1, r, left:right]
         for c in range(columns):
             residual[c] = start[c] if rho[c] > 0 else 0.0
         if not use_bounds:
             for e in range(elements):
                 if fidelity[e] == POISSON:
                     raise_residual(
-                        y[e], data.counts[e, r], data.weights[e, weight_row], chem[e], residual
-                    )
+                        y[e], data.counts[e, r, left:right],
+                        data.weights[e, weight_row, left:right], rho, chem[e], residual,
+                    )  # fmt: skip
             for _ in range(NEWTON_STEPS):
                 for c in range(columns):
                     before[c] = residual[c]
@@ -359,8 +365,8 @@ def dual_rows(state, data, fidelity, chem, scale, bounds, use_bounds, row, row_e
                     slope[c] = 0.0
                 for e in range(elements):
                     response_row(
-                        y[e], data.counts[e, r], data.spread[e, spread_row],
-                        data.weights[e, weight_row], chem[e], fidelity[e], bounds[e],
+                        y[e], data.counts[e, r, left:right], data.spread[e, spread_row, left:right],
+                        data.weights[e, weight_row, left:right], chem[e], fidelity[e], bounds[e],
                         residual, total, slope,
                     )  # fmt: skip
                 for c in range(columns):
@@ -369,60 +375,59 @@ def dual_rows(state, data, fidelity, chem, scale, bounds, use_bounds, row, row_e
                 for e in range(elements):
                     if fidelity[e] == POISSON:
                         limit_decrease(
-                            y[e], data.counts[e, r], data.weights[e, weight_row], chem[e],
+                            y[e], data.counts[e, r, left:right],
+                            data.weights[e, weight_row, left:right], rho, chem[e],
                             before, residual,
                         )  # fmt: skip
         for c in range(columns):
             square = residual[c] * residual[c]
-            # Where the HAADF image does not count, r was 0 and only a repair can have raised it.
-            cost = square / (2.0 * rho[c]) if rho[c] > 0 else UNBOUNDED * square
+            # Where the HAADF image does not count, r is 0.
+            cost = square / (2.0 * rho[c]) if rho[c] > 0 else 0.0
             value -= residual[c] * target[c] + cost
         for e in range(elements):
             value += dual_value_row(
-                y[e], data.counts[e, r], data.spread[e, spread_row], data.weights[e, weight_row],
-                chem[e], fidelity[e], bounds[e], residual,
+                y[e], data.counts[e, r, left:right], data.spread[e, spread_row, left:right],
+                data.weights[e, weight_row, left:right], chem[e], fidelity[e], bounds[e], residual,
             )  # fmt: skip
     return value
 
 
 @kernel
-def primal_rows(state, data, fidelity, chem, ratio, row, row_end, work, out, largest):
+def primal_rows(state, data, fidelity, chem, ratio, row, row_end, left, right, work, out, largest):
     """Primal terms of a band of rows, and what the repair of the dual point needs.
+
+    Only pixels from column ``left`` to ``right`` count; their neighbours are looked at.
 
     Adds HAADF term, likelihood as a divergence, regularization, and for every element the
     excess of the dual field over its ball to ``out`` (3 + E); raises ``largest`` (3, E) to the
-    largest outflow y, ratio of dual field to ball, and norm of D (grad x - v).
+    largest value of measured and present maps, ratio of dual field to ball, and norm of
+    D (grad x - v).
     """
     elements, columns = data.counts.shape[0], state.shape[2]
     x = state[:elements]
     curved = state.shape[0] > 3 * elements + 1
     v = state[3 * elements : 5 * elements] if curved else state[:0]
-    first, second, above, y = work[0], work[1], work[2], work[3]
+    first, second = work[0], work[1]
     for r in range(row, row_end):
-        out[0] += haadf_row(data, x, r, first)
+        out[0] += haadf_row(data, x, r, left, right, first)
         for e in range(elements):
             out[1] += likelihood_row(
-                x[e, r], data.counts[e, r], data.spread[e, min(r, data.spread.shape[1] - 1)],
-                chem[e], fidelity[e],
+                x[e, r, left:right], data.counts[e, r, left:right],
+                data.spread[e, min(r, data.spread.shape[1] - 1), left:right], chem[e], fidelity[e],
             )  # fmt: skip
-            variation, steepest = slope_norm_row(data, x, v, e, r, first, second)
+            variation, steepest = slope_norm_row(data, x, v, e, r, left, right, first, second)
             out[2] += variation
             largest[2, e] = max(largest[2, e], steepest)
             if curved:
-                out[2] += ratio * curvature_norm_row(data, v, e, r)
-            if r > 0:
-                dual_flow_row(state, data, e, r - 1, first, above)
-            else:
-                for c in range(columns):
-                    above[c] = 0.0
-            dual_flow_row(state, data, e, r, first, second)
+                out[2] += ratio * curvature_norm_row(data, v, e, r, left, right)
+            for c in range(left, right):
+                value = max(np.float64(x[e, r, c]), np.float64(data.counts[e, r, c]))
+                largest[0, e] = max(largest[0, e], value)
             if curved:
-                ratio_above, excess = excess_row(data, e, r, first, second)
+                dual_flow_row(state, data, e, r, first, second)
+                ratio_above, excess = excess_row(data, e, r, left, right, first, second)
                 largest[1, e] = max(largest[1, e], ratio_above)
                 out[3 + e] += excess
-            outflow_rows(first, second, above, 1.0, y)
-            for c in range(columns):
-                largest[0, e] = max(largest[0, e], y[c])
 
 
 @dataclass(frozen=True)
@@ -443,6 +448,66 @@ class Certificate:
         return self.total - self.dual
 
 
+def _map_core(engine, core, function):
+    """Results of ``function(first_row, end_row)`` for bands of the core's rows."""
+
+    def rows(row, row_end):
+        row, row_end = max(row, core[0]), min(row_end, core[1])
+        return function(row, row_end) if row < row_end else None
+
+    return [part for part in engine.map_rows(rows) if part is not None]
+
+
+def primal_sums(engine, steps, core):
+    """Terms of the objective, and what the repair of the dual point needs.
+
+    Parameters
+    ----------
+    engine : TileEngine
+    steps : Steps
+    core : tuple of int
+        (row, row_end, column, column_end) of the pixels that count.
+
+    Returns
+    -------
+    sums : (3 + E,) array
+        HAADF term, divergence, regularization, and the excess of the dual field of each element.
+    largest : (3, E) array
+        Value of measured and present maps, ratio of the dual field to its ball, and norm of
+        D (grad x - v).
+    """
+    state, data = engine.state, engine.data
+    elements, _, columns = data.counts.shape
+
+    def rows(row, row_end):
+        out, largest = np.zeros(3 + elements), np.zeros((3, elements))
+        primal_rows(
+            state, data, steps.fidelity, steps.chem.astype(float), float(steps.curvature_ratio),
+            row, row_end, core[2], core[3], np.empty((2, columns)), out, largest,
+        )  # fmt: skip
+        return out, largest
+
+    parts = _map_core(engine, core, rows)
+    return sum(out for out, _ in parts), np.max([largest for _, largest in parts], axis=0)
+
+
+def dual_sum(engine, steps, core, scale, limits, use_bounds):
+    """Dual value of the pixels of ``core``, the dual field of each element times ``scale`` (E,).
+
+    ``limits`` (E,) bound the maps where ``use_bounds``, or where r cannot be raised.
+    """
+    state, data = engine.state, engine.data
+    elements, _, columns = data.counts.shape
+
+    def rows(row, row_end):
+        return dual_rows(
+            state, data, steps.fidelity, steps.chem.astype(float), scale, limits, use_bounds,
+            row, row_end, core[2], core[3], np.empty((elements + 8, columns)),
+        )  # fmt: skip
+
+    return sum(_map_core(engine, core, rows))
+
+
 def certify(engine, steps, bounds, with_dual=True):
     """Evaluate the state of a `TileEngine`, which must have just been advanced.
 
@@ -459,54 +524,24 @@ def certify(engine, steps, bounds, with_dual=True):
     -------
     Certificate
     """
-    state, data = engine.state, engine.data
-    elements, _, columns = data.counts.shape
-    fidelity, chem = steps.fidelity, steps.chem.astype(float)
-
-    def primal(row, row_end):
-        out, largest = np.zeros(3 + elements), np.zeros((3, elements))
-        work = np.empty((4, columns))
-        ratio = float(steps.curvature_ratio)
-        primal_rows(state, data, fidelity, chem, ratio, row, row_end, work, out, largest)
-        return out, largest
-
-    parts = engine.map_rows(primal)
-    sums = sum(out for out, _ in parts)
+    data = engine.data
+    elements, rows, columns = data.counts.shape
+    core = (0, rows, 0, columns)
+    sums, (highest, ratio_above, steepest) = primal_sums(engine, steps, core)
     haadf, divergence, regularization = sums[:3].tolist()
     if not with_dual:
         return Certificate(haadf, divergence, regularization, -np.inf)
-    outflow, ratio_above, steepest = np.max([largest for _, largest in parts], axis=0)
+    limits = np.where(np.isfinite(bounds), bounds, HIGHEST * highest)
 
-    def dual(scale, limits, use_bounds):
-        def rows(row, row_end):
-            work = np.empty((elements + 8, columns))
-            return dual_rows(
-                state, data, fidelity, chem, scale, limits, use_bounds, row, row_end, work
-            )
+    def dual(scale):
+        raised = dual_sum(engine, steps, core, scale, limits, False)
+        return max(raised, dual_sum(engine, steps, core, scale, limits, True)) if faint else raised
 
-        return sum(engine.map_rows(rows))
-
-    poisson = fidelity == POISSON
-    weighted = np.array([data.weights[e].any() for e in range(elements)]) & bool(data.rho.any())
-    inside = ROUNDING / np.maximum(ratio_above, 1.0)
-    with np.errstate(divide="ignore"):
-        shrunk = np.where(poisson, np.minimum(inside, chem * (1 - 1e-9) / outflow), inside)
-    bounded = np.isfinite(bounds)
-    limits = np.where(bounded, bounds, UNBOUNDED)
-    # Elements the HAADF image does not see cannot be repaired through r.
-    seen = dual(
-        np.where(weighted | bounded, inside, shrunk), np.where(weighted, UNBOUNDED, limits), False
-    )
-    other = -np.inf
-    if poisson.any() and not np.array_equal(inside, shrunk):
-        if bounded.all():
-            other = dual(inside, limits, True)
-        else:
-            other = dual(shrunk, np.full(elements, UNBOUNDED), False)
-    best = max(seen, other)
+    weights = np.array([image.max() for image in data.weights])
+    faint = bool(((weights > 0) & (weights < FAINT * weights.max())).any())
+    best = dual(ROUNDING / np.maximum(ratio_above, 1.0))
     if (ratio_above > 1).any():
         cost = float((sums[3:] * STEEPEST * steepest).sum())
-        whole = np.full(elements, ROUNDING)
-        unscaled = dual(whole, np.where(weighted, UNBOUNDED, limits), False)
-        best = max(best, unscaled - cost)
-    return Certificate(haadf, divergence, regularization, best)
+        best = max(best, dual(np.full(elements, ROUNDING)) - cost)
+    # All three terms are sums of squares, divergences and norms.
+    return Certificate(haadf, divergence, regularization, max(best, 0.0))

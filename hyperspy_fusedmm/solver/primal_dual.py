@@ -95,17 +95,25 @@ class Scaled:
 
     Maps are divided by ``map_scale`` (E,), the HAADF image by ``haadf_scale``; the
     objective keeps its value.
+
+    ``map_scale``, ``haadf_scale`` and ``typical_strength`` (E,) are found from the problem
+    unless given: a part of an image takes those of the whole.
     """
 
-    def __init__(self, problem):
+    def __init__(self, problem, map_scale=None, haadf_scale=None, typical_strength=None):
         self.problem = problem
         elements, rows, columns = problem.maps.shape
         self.fidelity = np.array([POISSON if f == "poisson" else GAUSSIAN for f in problem.fidelity])
         mean = np.array([np.abs(m).mean(dtype=float) for m in problem.maps])
-        self.map_scale = np.array([_power_of_two(m) for m in mean])
+        self.map_scale = map_scale
+        if map_scale is None:
+            self.map_scale = np.array([_power_of_two(m) for m in mean])
+        self.typical_strength = typical_strength
         noise = np.asarray(problem.haadf_noise, dtype=float)
         usable = noise[np.isfinite(noise)]
-        self.haadf_scale = _power_of_two(float(np.median(usable)) if usable.size else 1.0)
+        self.haadf_scale = haadf_scale
+        if haadf_scale is None:
+            self.haadf_scale = _power_of_two(float(np.median(usable)) if usable.size else 1.0)
         self.chem = np.full(elements, problem.lambda_chem, dtype=float)
         self.chem[self.fidelity == POISSON] *= self.map_scale[self.fidelity == POISSON]
 
@@ -159,7 +167,7 @@ class Scaled:
             fidelity=self.fidelity.astype(np.int64),
             chem=self.chem.astype(np.float32),
             balance=balance.astype(np.float32),
-            typical_strength=typical_strength(strength).astype(np.float32),
+            typical_strength=self._typical(strength).astype(np.float32),
             nearness=np.float32(nearness),
             curvature_ratio=np.float32(CURVATURE_RATIO),
             slope_unit=np.float32(SLOPE_UNIT),
@@ -170,7 +178,10 @@ class Scaled:
     def first_balance(self, strength):
         """Expected distance of the maps, of order one, over that of the dual fields."""
         balance = BALANCE[self.problem.regularization]
-        return balance / np.maximum(typical_strength(strength), 1e-3 * self.chem)
+        return balance / np.maximum(self._typical(strength), 1e-3 * self.chem)
+
+    def _typical(self, strength):
+        return typical_strength(strength) if self.typical_strength is None else self.typical_strength
 
     def target(self):
         """HAADF image without its offset, (1, R, C) float32."""
@@ -291,8 +302,8 @@ def _next_check(records, tolerance, maximum):
     if len(records) > 2 and 0 < records[-1][-1] < records[-2][-1]:
         (before, gap_before), (_, gap) = ((r[0], r[-1]) for r in records[-2:])
         rate = np.log(gap_before / gap) / np.log(iteration / before)
-        wanted = gap / (tolerance * max(records[-1][-2], 1e-300))
-        predicted = 1.05 * iteration * wanted ** (1 / rate) if wanted > 1 else iteration
+        wanted = max(gap / (tolerance * max(records[-1][-2], 1e-300)), 1.0)
+        predicted = 1.05 * iteration * np.exp(min(np.log(wanted) / rate, 1.0))
     return int(min(max(predicted, shortest), longest, maximum))
 
 

@@ -246,12 +246,18 @@ class TileEngine:
             return [function(*span) for span in spans]
         return list(self._pool.map(lambda span: function(*span), spans))
 
-    def advance(self, steps, iterations):
-        """Advance the state; afterwards its first planes are a prox point, hence >= 0."""
+    def advance(self, steps, iterations, finish=True):
+        """Advance the state.
+
+        With ``finish`` the last iteration is not over-relaxed: the first planes are then a prox
+        point, hence >= 0, and the dual fields lie in their balls. Without, more iterations of
+        the same run are to follow.
+        """
         visits = math.ceil(iterations / self._halo) if self._halo else min(iterations, 1)
         for visit in range(visits):
             count = iterations * (visit + 1) // visits - iterations * visit // visits
-            relaxation = np.float32(1) if visit == visits - 1 else steps.relaxation
+            last = finish and visit == visits - 1
+            relaxation = np.float32(1) if last else steps.relaxation
             self._sweep(steps, count, relaxation)
 
     def _sweep(self, steps, iterations, last_relaxation):
