@@ -36,10 +36,11 @@ LINEAR_START_TOLERANCE = 3e-3
 # The proximal term is this much stronger after steps that had to be taken back, weaker after
 # one that had not. At the strongest, single precision allows no further progress.
 STRONGER, WEAKER = 4.0, 0.5
-WEAKEST, STRONGEST = 0.5, 1e3
+WEAKEST, STRONGEST = 0.5, 1e5
 # Signals in units of the HAADF noise below which the curvature of the power is not followed.
 SMALLEST_SIGNAL = 0.01
 SMALLEST_PULL = 1e-6
+DAMPING = 1e-3
 
 
 @kernel
@@ -49,8 +50,8 @@ def linearize_rows(
     """Tangent of the HAADF model at ``x``, and what it leaves out.
 
     Fills the weights (E, R, C) and the target of the linear model, and the curvature ``pull``
-    that a proximal term must have where the model is brighter than the image: there the
-    tangent lies below the true misfit by that curvature, elsewhere above it.
+    of the proximal term: the part of the second derivative of the HAADF term that the tangent
+    leaves out, which grows with the misfit, and a little of the part that it keeps.
     """
     for r in range(row, row_end):
         precision = rho[0, min(r, rho.shape[1] - 1)]
@@ -69,8 +70,9 @@ def linearize_rows(
             values, slopes, curvatures = x[e, r], weights[e, r], pull[e, r]
             for c in range(total.shape[0]):
                 signal = max(w * np.float64(values[c]), SMALLEST_SIGNAL)
-                excess = precision[c] * max(total[c] - measured[0, r, c], 0.0)
-                curvatures[c] = (gamma - 1.0) * excess * slopes[c] * w / signal + SMALLEST_PULL
+                misfit = abs(total[c] - measured[0, r, c])
+                neglected = (gamma - 1.0) * misfit * w / signal + DAMPING * slopes[c]
+                curvatures[c] = precision[c] * slopes[c] * neglected + SMALLEST_PULL
         for c in range(total.shape[0]):
             target[0, r, c] = measured[0, r, c] + (gamma - 1.0) * total[c]
 
