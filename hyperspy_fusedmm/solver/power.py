@@ -19,7 +19,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from .certificate import certify, fast_exp, fast_log, kernel
+from ._elementary import fast_exp, fast_log, kernel
+from .certificate import certify
 from .primal_dual import Scaled, project_dual, solve_linear
 from .tile_engine import TileEngine
 
