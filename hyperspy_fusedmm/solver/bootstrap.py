@@ -1,0 +1,279 @@
+"""Errors of fused maps from refits of simulated measurements.
+
+A parametric bootstrap [1]_: counts and HAADF images are drawn from known maps, fused as the
+measured ones were, and compared with the maps they were drawn from. That shows both parts of the
+error, the spread that noise causes and the bias that regularization does.
+
+The maps to draw from matter for the bias. Fused maps are already as smooth as the
+regularization wants them, and fusing once more changes them less than it did the truth, so their
+bias comes out too small. As usual for smoothers [2]_, a rougher pilot takes their
+place: the solution with less regularization.
+
+References
+----------
+.. [1] Efron & Tibshirani, An Introduction to the Bootstrap, Chapman & Hall (1993).
+.. [2] Haerdle & Marron, Ann. Stat. 19, 778 (1991).
+"""
+
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+from scipy.stats import norm, t
+
+from .smoothing import chosen_blur, kernel_energy
+from .solve import solve
+
+__all__ = ["Bootstrap", "bootstrap", "data_widths", "resolved_pixels"]
+
+# Strength of the regularization of the pilot relative to the fit's. Of 1, 0.5 and 0.25 the second
+# came closest to the true errors on simulated particles and lattices of 0.1 to 3 counts per pixel.
+PILOT_STRENGTH = 0.5
+# Least value of the pilot, in counts per area that the data resolve. From exact zeros nothing but
+# zeros would be drawn, and they would come out as known without error.
+LEAST_COUNTS = 0.5
+# Of the refits: at 1e-5 the errors are larger by 0 to 3 % (particles, 0.1 to 3 counts).
+TOLERANCE = 3e-3
+MAX_ITERATIONS = 1000
+SMALLEST_WIDTH = 1.0
+
+
+def data_widths(problem):
+    """Width (E,) in pixels of the Gaussian blur that suits each measured map best; 0 for none."""
+    widths = []
+    for e, fidelity in enumerate(problem.fidelity):
+        variance = None if fidelity == "poisson" else float(np.mean(problem.noise[e] ** 2))
+        widths.append(chosen_blur(problem.maps[e], variance)[1])
+    return np.array(widths)
+
+
+def resolved_pixels(problem, widths):
+    """Pixels (E,) that share one value as far as the data tell; all of them in an empty map."""
+    pixels = np.array([1.0 / kernel_energy(width) if width else 1.0 for width in widths])
+    pixels = np.maximum(pixels, 1.0)
+    empty = [not counts.any() for counts in problem.maps]
+    pixels[empty] = problem.maps[0].size
+    return pixels
+
+
+@dataclass(frozen=True, eq=False)
+class Bootstrap:
+    """Errors found by refits.
+
+    Attributes
+    ----------
+    pilot : (E, R, C) float32 array
+        Maps that the measurements were drawn from.
+    errors : (K, E, R, C) float32 array
+        Fused maps of every replicate minus the pilot.
+    widths : (E,) array
+        Width of the blur, in pixels, by which variances are smoothed: that of the blur which
+        suits the measured maps best, but at least 1.
+    """
+
+    pilot: np.ndarray
+    errors: np.ndarray
+    widths: np.ndarray
+
+    @property
+    def bias(self):
+        """Mean error of the refits, (E, R, C); its own noise is sqrt(variance / K)."""
+        return self.errors.mean(axis=0)
+
+    @property
+    def variance(self):
+        """Variance among refits, smoothed, (E, R, C)."""
+        return self._smooth(self.errors.var(axis=0, ddof=1))
+
+    @property
+    def standard_error(self):
+        """Root of variance plus squared bias, smoothed, (E, R, C).
+
+        The mean squared error of the refits estimates just that sum, the part of the bias that
+        is noise of few replicates included nowhere twice.
+        """
+        return np.sqrt(self._smooth(np.mean(self.errors**2, axis=0)))
+
+    def _smooth(self, values):
+        return np.stack([gaussian_filter(v, w) for v, w in zip(values, self.widths)])
+
+    def covariance(self):
+        """Mean product of the errors of two elements, smoothed, (E, E, R, C).
+
+        Its diagonal is the square of ``standard_error``. Correlations are smoothed by the
+        widest blur of all, so that the matrix at every pixel is positive semidefinite.
+        """
+        elements = self.errors.shape[1]
+        width = float(self.widths.max())
+        products = np.empty((elements,) + self.errors.shape[1:], np.float32)
+        for i in range(elements):
+            for j in range(i, elements):
+                product = np.mean(self.errors[:, i] * self.errors[:, j], axis=0)
+                products[i, j] = products[j, i] = gaussian_filter(product, width)
+        scale = np.sqrt(np.einsum("iirc->irc", products))
+        scale = self.standard_error / np.where(scale > 0, scale, np.inf)
+        return products * scale[:, None] * scale
+
+    def region_error(self, mask):
+        """Standard error of the mean of each map over a region, (E,).
+
+        Errors of neighbouring pixels are alike, so this is more than that of independent pixels.
+        Nothing can be smoothed here; it is widened by Student's t instead, so that
+        +-1.96 standard errors hold 95 % with any number of replicates.
+
+        Parameters
+        ----------
+        mask : (R, C) array of bool
+
+        Returns
+        -------
+        (E,) array
+        """
+        means = self.errors[:, :, mask].mean(axis=2, dtype=float)
+        degrees = len(means) - 1
+        widening = t.ppf(0.975, degrees) / norm.ppf(0.975)
+        return widening * np.sqrt((means**2).mean(axis=0))
+
+
+def bootstrap(
+    problem,
+    maps,
+    replicates=15,
+    seed=0,
+    num_workers=None,
+    callback=None,
+    *,
+    pilot_strength=PILOT_STRENGTH,
+    tolerance=TOLERANCE,
+    max_iterations=MAX_ITERATIONS,
+):
+    """Errors of the solution of a `FusionProblem`.
+
+    All that the problem states is held fixed in the refits: weights, offset and noise of the HAADF
+    image, background, and the strengths of the terms.
+
+    Parameters
+    ----------
+    problem : FusionProblem
+    maps : (E, R, C) array
+        Its solution.
+    replicates : int, default 15
+        Simulated measurements, each of which is fused: at least 2.
+    seed : int, default 0
+        What replicate k draws depends on the seed and on k alone.
+    num_workers : int, optional
+        Replicates fused at a time; as many as there are processors if not given. It does not
+        change the result.
+    callback : callable, optional
+        Called as ``callback(done, replicates)``; an exception it raises ends the work.
+    pilot_strength : float, default 0.5
+        Strength of the regularization of the pilot relative to the problem's.
+    tolerance : float, default 3e-3
+        Of the refits; see `solve`.
+    max_iterations : int, default 1000
+        Of every refit.
+
+    Returns
+    -------
+    Bootstrap
+
+    Raises
+    ------
+    ValueError
+        If an argument makes no sense. The message names it.
+
+    References
+    ----------
+    Efron & Tibshirani, An Introduction to the Bootstrap, Chapman & Hall (1993).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from hyperspy_fusedmm.solver import FusionProblem, bootstrap, solve
+    >>> counts = np.random.default_rng(0).poisson(5.0, (1, 32, 32))
+    >>> problem = FusionProblem(counts, lambda_tv=0.5)
+    >>> errors = bootstrap(problem, solve(problem).maps, replicates=8)
+    >>> bool(0.1 < errors.standard_error.mean() < 1)
+    True
+    """
+    _check(problem, maps, replicates, seed, num_workers)
+    widths = data_widths(problem)
+    rougher = replace(problem, lambda_tv=pilot_strength * problem.lambda_tv)
+    start = solve(
+        rougher, tolerance=tolerance, max_iterations=max_iterations, initial=np.asarray(maps),
+        num_workers=num_workers,
+    )  # fmt: skip
+    pilot = _lifted(problem, start.maps, widths)
+    image = None if problem.haadf is None else problem.haadf_model(pilot)
+    errors = np.empty((int(replicates),) + pilot.shape, np.float32)
+    stop = threading.Event()
+
+    def stop_when_told(*_):
+        if stop.is_set():
+            raise _Stopped
+
+    def refit(k):
+        stop_when_told()
+        measured = _simulated(problem, pilot, image, np.random.default_rng([int(seed), k]))
+        solution = solve(
+            measured, tolerance=tolerance, max_iterations=max_iterations, state=start.state,
+            num_workers=1, callback=stop_when_told,
+        )  # fmt: skip
+        np.subtract(solution.maps, pilot, out=errors[k])
+
+    with ThreadPoolExecutor(num_workers or os.cpu_count()) as pool:
+        futures = [pool.submit(refit, k) for k in range(int(replicates))]
+        try:
+            for done, future in enumerate(as_completed(futures), 1):
+                future.result()
+                if callback is not None:
+                    callback(done, int(replicates))
+        except BaseException:
+            stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return Bootstrap(pilot, errors, np.maximum(widths, SMALLEST_WIDTH))
+
+
+class _Stopped(Exception):
+    """Ends refits that are no longer wanted."""
+
+
+def _check(problem, maps, replicates, seed, num_workers):
+    if np.shape(maps) != problem.maps.shape:
+        raise ValueError(
+            f"maps must have the shape {problem.maps.shape} of the measured maps; "
+            f"their shape is {np.shape(maps)}."
+        )
+    for name, value, least in (
+        ("replicates", replicates, 2),
+        ("seed", seed, 0),
+        ("num_workers", 1 if num_workers is None else num_workers, 1),
+    ):
+        if int(value) != value or value < least:
+            raise ValueError(f"{name} must be a whole number >= {least}; it is {value!r}.")
+
+
+def _lifted(problem, maps, widths):
+    """Maps in which no Poisson map is exactly zero."""
+    least = LEAST_COUNTS / resolved_pixels(problem, widths)
+    least[[fidelity != "poisson" for fidelity in problem.fidelity]] = 0.0
+    return np.maximum(maps, least.astype(np.float32)[:, None, None])
+
+
+def _simulated(problem, maps, image, rng):
+    """The problem with measurements drawn from ``maps`` and the HAADF ``image`` they give."""
+    drawn = np.empty(maps.shape)
+    for e, fidelity in enumerate(problem.fidelity):
+        if fidelity == "poisson":
+            drawn[e] = rng.poisson(maps[e] + problem.background[e])
+        else:
+            drawn[e] = rng.normal(maps[e], np.broadcast_to(problem.noise[e], maps[e].shape))
+    if image is None:
+        return replace(problem, maps=drawn)
+    # Pixels of infinite noise are not looked at, but have to be finite.
+    noise = np.where(np.isfinite(problem.haadf_noise), problem.haadf_noise, 0.0)
+    return replace(problem, maps=drawn, haadf=image + noise * rng.normal(size=image.shape))
