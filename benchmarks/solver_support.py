@@ -14,10 +14,11 @@ import numpy as np
 # Elements of the simulated specimens, in threes: Co, S, O, and so on in turn.
 ATOMIC_NUMBERS = (27, 16, 8, 79, 46, 29, 22, 14, 7, 56, 38, 6)
 HAADF_SNR = 20.0
+GAMMA = 1.7
 DATA_FOLDER_VARIABLE = "HYPERSPY_FUSEDMM_DATA"
 
 
-def simulated(shape, elements=3, dose=2.0, fidelity="poisson", seed=0):
+def simulated(shape, elements=3, dose=2.0, fidelity="poisson", forward="linear", seed=0):
     """Maps and HAADF image of core-shell particles, three elements to a set of particles.
 
     Parameters
@@ -27,14 +28,16 @@ def simulated(shape, elements=3, dose=2.0, fidelity="poisson", seed=0):
     elements : int
         Number of maps, at most 12.
     dose : float
-        Mean counts per pixel over all maps.
+        Mean counts per pixel and map.
     fidelity : {"poisson", "gaussian"}
         Counts, or the expected counts with Gaussian noise of the same mean variance.
+    forward : {"linear", "power"}
+        How the maps make the HAADF image; gamma is 1.7.
 
     Returns
     -------
     dict
-        Arguments of `FusionProblem`: maps, haadf, weights, haadf_noise, fidelity, noise.
+        Arguments of `FusionProblem`: maps, haadf, weights, haadf_noise, fidelity, noise, forward and gamma.
     """
     from hyperspy_fusedmm.data.core_shell import particle_atoms, place_particles
 
@@ -47,10 +50,16 @@ def simulated(shape, elements=3, dose=2.0, fidelity="poisson", seed=0):
         truth.extend(particle_atoms(shape, 1.0, *particles))
     truth = np.stack(truth[:elements])
     truth *= dose / truth.mean()
-    weights = np.array(ATOMIC_NUMBERS[:elements], dtype=float) ** 1.7
-    weights /= np.tensordot(weights, truth, axes=1).mean()
+    numbers = np.array(ATOMIC_NUMBERS[:elements], dtype=float)
+    if forward == "linear":
+        weights = numbers**GAMMA
+        weights /= np.tensordot(weights, truth, axes=1).mean()
+        haadf = np.tensordot(weights, truth, axes=1)
+    else:
+        signal = (numbers[:, None, None] * truth) ** GAMMA
+        weights = numbers / signal.sum(axis=0).mean() ** (1 / GAMMA)
+        haadf = ((weights[:, None, None] * truth) ** GAMMA).sum(axis=0)
     rng = np.random.default_rng([seed, 1000])
-    haadf = np.tensordot(weights, truth, axes=1)
     haadf += rng.standard_normal(shape) / HAADF_SNR
     noise = np.sqrt(truth.mean(axis=(1, 2)))
     if fidelity == "poisson":
@@ -64,16 +73,25 @@ def simulated(shape, elements=3, dose=2.0, fidelity="poisson", seed=0):
         "haadf_noise": 1 / HAADF_SNR,
         "fidelity": fidelity,
         "noise": noise,
+        "forward": forward,
+        "gamma": GAMMA,
     }
 
 
 def tiled(inputs, side):
-    """Simulated inputs repeated to ``side`` x ``side`` pixels; values and cost stay the same."""
-    count = side // inputs["haadf"].shape[0]
-    if count <= 1:
-        return inputs
-    maps = np.tile(inputs["maps"], (1, count, count))
-    return {**inputs, "maps": maps, "haadf": np.tile(inputs["haadf"], (count, count))}
+    """Inputs repeated to ``side`` x ``side`` pixels; what an iteration costs stays the same."""
+    rows, columns = inputs["haadf"].shape
+    count = -(-side // rows)
+
+    def repeat(value):
+        if np.shape(value)[-2:] != (rows, columns):
+            return value
+        return np.tile(value, (1,) * (np.ndim(value) - 2) + (count, count))[..., :side, :side]
+
+    return {
+        name: np.ascontiguousarray(repeat(value)) if isinstance(value, np.ndarray) else value
+        for name, value in inputs.items()
+    }
 
 
 def regularized(inputs, regularization="tv", guided=False, pilot=True):
