@@ -49,6 +49,7 @@ def conditions(image):
         "mixed, weight 0": {"fidelity": ("poisson", "gaussian"), "weights": [0.3, 0.0]},
         "strength 0 of one": {"lambda_tv": [0.0, 0.5]},
         "strong": {"lambda_tv": 3.0},
+        "haadf far brighter than the counts": {"weights": [0.05, 0.015], "lambda_tv": 0.01},
         "hardly any counts": {"maps": (np.arange(180).reshape(2, 10, 9) % 37 == 5).astype(int)},
     }
 
