@@ -39,6 +39,8 @@ default_role = None
 nitpicky = False
 
 autosummary_generate = True
+# The public names of a module are those of its __all__, wherever they were written.
+autosummary_ignore_module_all = False
 autodoc_typehints = "none"
 # Members have pages of their own, listed in reference.rst: signals inherit hundreds from HyperSpy.
 numpydoc_show_class_members = False
@@ -79,7 +81,7 @@ html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": ["sphinx-version"],
 }
-html_sidebars = {"changes": [], "getting_started": []}
+html_sidebars = {page: [] for page in ("changes", "getting_started", "limits")}
 
 
 def prepare_docstring(app, what, name, obj, options, lines):
@@ -88,7 +90,7 @@ def prepare_docstring(app, what, name, obj, options, lines):
     A raw docstring, which formulas need, keeps the backslash that continues a line; and HyperSpy's
     way to write dimensions, (|x, y), looks like the start of a substitution.
     """
-    text = "\n".join(lines).replace("\\\n", "").replace("(|", r"(\|")
+    text = "\n".join(lines).replace("\\\n", "").replace("(|x, y)", r"(\|x, y)")
     lines[:] = text.split("\n")
 
 
