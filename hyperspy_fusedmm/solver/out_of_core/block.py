@@ -1,0 +1,208 @@
+"""Advance one chunk with its halo, and evaluate the pixels that are its own."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..certificate import FAINT, HIGHEST, ROUNDING, STEEPEST, dual_sum, primal_sums
+from ..primal_dual import Scaled, certified_iteration
+from ..tile_engine import TileEngine
+from .lazy_problem import LazyProblem, WholeImage
+from .scratch import Scratch
+
+__all__ = ["Plan", "certificate_of", "ingest", "one_pass", "sweep"]
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Everything a task must know besides its arrays.
+
+    ``row_ends`` and ``column_ends`` are the ends of the chunks, ``sweeps`` as `grid.sweeps`
+    has them. An image of one chunk has no sweeps: it is solved to ``tolerance``.
+    """
+
+    shape: tuple
+    names: tuple
+    constants: dict
+    whole: WholeImage
+    row_ends: tuple
+    column_ends: tuple
+    sweeps: list
+    halo: int
+    tolerance: float
+    max_iterations: int
+    num_workers: int | None = 1
+    scratch: Scratch | None = None
+
+    def core(self, i, j):
+        return (
+            self.row_ends[i], self.row_ends[i + 1], self.column_ends[j], self.column_ends[j + 1]
+        )  # fmt: skip
+
+    def bounds(self, i, j):
+        """The chunk with its halo, cut at the borders of the image."""
+        row, row_end, column, column_end = self.core(i, j)
+        return (
+            max(row - self.halo, 0),
+            min(row_end + self.halo, self.shape[1]),
+            max(column - self.halo, 0),
+            min(column_end + self.halo, self.shape[2]),
+        )
+
+    def neighbours(self, i, j):
+        """Chunks that reach into the halo, and the chunk itself."""
+        row, row_end, column, column_end = self.bounds(i, j)
+        return [
+            (k, m)
+            for k in range(len(self.row_ends) - 1)
+            if self.row_ends[k] < row_end and self.row_ends[k + 1] > row
+            for m in range(len(self.column_ends) - 1)
+            if self.column_ends[m] < column_end and self.column_ends[m + 1] > column
+        ]
+
+
+class _Block:
+    """A chunk with its halo in the units of the solver."""
+
+    def __init__(self, plan, i, j, pieces, state=None):
+        self.plan = plan
+        whole = plan.whole
+        self.problem = LazyProblem.part(plan, pieces)
+        self.scaled = Scaled(
+            self.problem, whole.map_scale, whole.haadf_scale, whole.typical_strength
+        )
+        self.data = self.scaled.data()
+        self.steps = self.scaled.steps(whole.balance, None)
+        if state is None:
+            state = self.scaled.initial_state(None, None)
+        core, bounds = plan.core(i, j), plan.bounds(i, j)
+        self.core = tuple(c - b for c, b in zip(core, (bounds[0],) * 2 + (bounds[2],) * 2))
+        borders = (
+            bounds[0] == 0, bounds[1] == plan.shape[1], bounds[2] == 0, bounds[3] == plan.shape[2]
+        )  # fmt: skip
+        self.engine = TileEngine(
+            self.data, self.problem.regularization, state, plan.num_workers, borders=borders
+        )
+
+    def advance(self, segments):
+        for iterations, newton, finish in segments:
+            self.engine.advance(self.steps._replace(newton=newton), iterations, finish)
+
+    def solve(self):
+        """Solve to the tolerance, as in memory; number of iterations."""
+        records = certified_iteration(
+            self.engine, self.scaled, self.plan.whole.balance, tolerance=self.plan.tolerance,
+            max_iterations=self.plan.max_iterations, callback=None,
+        )  # fmt: skip
+        return records[-1][0]
+
+    def own(self, array):
+        row, row_end, column, column_end = self.core
+        return array[..., row:row_end, column:column_end]
+
+    def maps(self):
+        """Maps of the chunk's own pixels, in the caller's units."""
+        own = np.maximum(self.own(self.engine.state[: self.plan.shape[0]]), 0)
+        return own * self.plan.whole.map_scale[:, None, None].astype(np.float32)
+
+    def certificate(self, iterations):
+        """Sums and maxima of the chunk, from which `certificate_of` has the whole image's."""
+        sums, (highest, ratio, steepest) = primal_sums(self.engine, self.steps, self.core)
+        whole, elements = self.plan.whole, self.plan.shape[0]
+        highest = np.maximum(highest, whole.highest)
+        limits = np.where(np.isfinite(whole.bounds), whole.bounds, HIGHEST * highest)
+        scale = np.full(elements, ROUNDING)
+        raised = dual_sum(self.engine, self.steps, self.core, scale, limits, False)
+        weights = np.array([image.max() for image in self.data.weights])
+        bounded = raised
+        if ((weights > 0) & (weights < FAINT * weights.max())).any():
+            bounded = dual_sum(self.engine, self.steps, self.core, scale, limits, True)
+        values = [*sums[:3], raised, bounded, iterations, *sums[3:], *steepest, *ratio]
+        return np.array(values, dtype=float)[None, None]
+
+
+def certificate_of(parts, elements):
+    """Terms, gap and iterations of the image from what its chunks have.
+
+    Parameters
+    ----------
+    parts : (rows of chunks, columns of chunks, 6 + 3 E) array
+    elements : int
+
+    Returns
+    -------
+    dict
+        ``haadf``, ``divergence``, ``regularization``, ``total``, ``gap`` and ``iterations``.
+    """
+    parts = np.asarray(parts).reshape(-1, parts.shape[-1])
+    sums, largest = parts.sum(axis=0), parts.max(axis=0)
+    haadf, divergence, regularization, raised, bounded = sums[:5].tolist()
+    excess, steepest = sums[6 : 6 + elements], largest[6 + elements : 6 + 2 * elements]
+    # Dual fields outside of their balls are charged at the steepest slope of the whole image.
+    cost = float((excess * STEEPEST * steepest).sum())
+    total = haadf + divergence + regularization
+    dual = max(max(raised, bounded) - cost, 0.0)
+    return {
+        "haadf": haadf,
+        "divergence": divergence,
+        "regularization": regularization,
+        "total": total,
+        "gap": max(total - dual, 0.0),
+        "iterations": int(largest[5]),
+    }
+
+
+def one_pass(plan, i, j, *arrays):
+    """Maps and certificate of a chunk whose arrays come with the whole halo."""
+    block = _Block(plan, i, j, _pieces(plan, arrays))
+    with block.engine:
+        if plan.sweeps:
+            block.advance(plan.sweeps[0])
+            iterations = sum(n for n, *_ in plan.sweeps[0])
+        else:
+            iterations = block.solve()
+        return block.maps(), block.certificate(iterations)
+
+
+def ingest(plan, i, j, *arrays):
+    """Keep a chunk of the data in the scratch folder."""
+    for name, piece in _pieces(plan, arrays).items():
+        if not plan.scratch.has(name, i, j):
+            # Single precision is what the solver works in; the image is used less an offset.
+            if name != "haadf" and piece.dtype == float:
+                piece = piece.astype(np.float32)
+            plan.scratch.write(name, i, j, piece)
+    return 0
+
+
+def sweep(plan, k, i, j, *done):
+    """Sweep ``k`` over a chunk; ``done`` are the neighbours' earlier sweeps.
+
+    A chunk that has got that far already is left alone: a task may be run again, after a
+    worker was lost or the work was interrupted.
+    """
+    last, ends = k == len(plan.sweeps) - 1, (plan.row_ends, plan.column_ends)
+    if not last and any(
+        plan.scratch.has(f"state{later}", i, j) for later in range(k + 1, len(plan.sweeps))
+    ):
+        return k
+    bounds = plan.bounds(i, j)
+    pieces = {name: plan.scratch.read(name, *ends, bounds) for name in plan.names}
+    state = plan.scratch.read(f"state{k}", *ends, bounds) if k else None
+    block = _Block(plan, i, j, pieces, state)
+    with block.engine:
+        block.advance(plan.sweeps[k])
+        if last:
+            iterations = sum(n for segments in plan.sweeps for n, *_ in segments)
+            return block.maps(), block.certificate(iterations)
+        plan.scratch.write(f"state{k + 1}", i, j, block.own(block.engine.state))
+    # Every neighbour has gone on from the state before this one's.
+    plan.scratch.remove(f"state{k - 1}", i, j)
+    return k
+
+
+def _pieces(plan, arrays):
+    return {
+        name: array[0] if name in ("haadf", "haadf_noise") else array
+        for name, array in zip(plan.names, arrays)
+    }

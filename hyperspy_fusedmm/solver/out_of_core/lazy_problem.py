@@ -1,0 +1,182 @@
+"""The fusion problem on Dask arrays, and the few numbers that need the whole image."""
+
+from dataclasses import dataclass
+
+import dask
+import dask.array as da
+import numpy as np
+from scipy.special import xlogy
+
+from .._rows import POISSON
+from ..primal_dual import Scaled, _power_of_two
+from ..problem import FusionProblem
+
+__all__ = ["LazyProblem", "WholeImage"]
+
+# Arguments of `FusionProblem` that may hold a value per pixel, with the number of axes then.
+PIXELWISE = {
+    "maps": 3,
+    "haadf": 2,
+    "haadf_noise": 2,
+    "background": 3,
+    "noise": 3,
+    "guide": 3,
+    "regularization_weights": 3,
+}
+# Pixels from which the median of a noise image is taken, on a regular grid.
+MEDIAN_PIXELS = 1 << 22
+
+
+@dataclass(frozen=True, eq=False)
+class WholeImage:
+    """Numbers that a part of an image must take from the whole.
+
+    Attributes
+    ----------
+    map_scale, typical_strength, balance, bounds, highest : (E,) array
+        As `Scaled` has them; ``highest`` is the largest measured value, in its units.
+    haadf_scale : float
+    likelihood_constant : float
+        Divergence minus likelihood.
+    fingerprint : list of float
+        Numbers that tell two data sets apart.
+    """
+
+    map_scale: np.ndarray
+    haadf_scale: float
+    typical_strength: np.ndarray
+    balance: np.ndarray
+    bounds: np.ndarray
+    highest: np.ndarray
+    likelihood_constant: float
+    fingerprint: list
+
+
+class LazyProblem:
+    """Arguments of a `FusionProblem`, of which the pixelwise ones may be Dask arrays.
+
+    Parameters
+    ----------
+    maps : (E, R, C) dask array
+    **arguments
+        As `FusionProblem`. Arrays with a value per pixel may be NumPy or Dask arrays.
+
+    Raises
+    ------
+    ValueError
+        If an array has a wrong shape, or the forward model is not the linear one.
+
+    Examples
+    --------
+    >>> import dask.array as da
+    >>> LazyProblem(da.ones((1, 32, 32), chunks=16), lambda_tv=0.5).shape
+    (1, 32, 32)
+    """
+
+    def __init__(self, maps, **arguments):
+        if maps.ndim != 3 or maps.size == 0:
+            raise ValueError(
+                f"maps must have the shape (elements, rows, columns); its shape is {maps.shape}."
+            )
+        if arguments.get("forward", "linear") != "linear":
+            raise ValueError(
+                f'forward must be "linear" where the maps are solved in chunks; it is '
+                f'{arguments["forward"]!r}. Load the maps into memory for it.'
+            )
+        self.shape = maps.shape
+        self.arrays, self.constants = {"maps": maps}, {}
+        for name, value in arguments.items():
+            if name in PIXELWISE and np.ndim(value) == PIXELWISE[name] and value.shape[-1] > 1:
+                if value.shape[-2:] != self.shape[-2:]:
+                    raise ValueError(
+                        f"{name} must have {self.shape[-2:]} rows and columns, as the maps; its "
+                        f"shape is {value.shape}."
+                    )
+                self.arrays[name] = value
+            else:
+                self.constants[name] = value
+        self.arrays = {
+            name: value if isinstance(value, da.Array) else da.from_array(value, chunks=-1)
+            for name, value in self.arrays.items()
+        }
+
+    def part(self, pieces):
+        """A `FusionProblem` of a part of the image, from its pixelwise arrays in memory."""
+        return FusionProblem(**pieces, **self.constants)
+
+    def crop(self, rows, columns):
+        """A `FusionProblem` of a part of the image, loaded."""
+        names = list(self.arrays)
+        values = dask.compute(*(self.arrays[name][..., rows, columns] for name in names))
+        return self.part(dict(zip(names, values)))
+
+    def measure(self):
+        """What needs the whole image, from one pass over the arrays.
+
+        Returns
+        -------
+        WholeImage
+        """
+        arrays, elements = self.arrays, self.shape[0]
+        maps = arrays["maps"]
+        wanted = {
+            "mean": abs(maps).mean(axis=(1, 2), dtype=float),
+            "sum": maps.sum(axis=(1, 2), dtype=float),
+            "highest": maps.max(axis=(1, 2)),
+            "entropy": da.map_blocks(_entropy, maps, dtype=float).sum(axis=(1, 2)),
+        }
+        if "haadf" in arrays:
+            wanted["brightest"] = arrays["haadf"].max()
+            wanted["haadf"] = arrays["haadf"].sum(dtype=float)
+        if "background" in arrays:
+            wanted["background"] = arrays["background"].mean(axis=(1, 2), dtype=float)
+        if "haadf_noise" in arrays:
+            step = max(1, int(np.ceil(np.sqrt(np.prod(self.shape[1:]) / MEDIAN_PIXELS))))
+            wanted["haadf_noise"] = arrays["haadf_noise"][::step, ::step]
+        if "regularization_weights" in arrays:
+            weights = arrays["regularization_weights"]
+            used = weights > 0
+            inverse = da.where(used, weights, 1).astype(float) ** -2.0
+            wanted["inverse"] = da.where(used, inverse, 0).sum(axis=(1, 2))
+            wanted["used"] = used.sum(axis=(1, 2))
+        found = dict(zip(wanted, dask.compute(*wanted.values())))
+
+        # A small part serves to check the arguments and to fill in what was not given.
+        part = self.crop(slice(0, 2), slice(0, 2))
+        noise = np.asarray(found.get("haadf_noise", part.haadf_noise), dtype=float)
+        usable = noise[np.isfinite(noise)]
+        haadf_scale = _power_of_two(float(np.median(usable)) if usable.size else 1.0)
+        map_scale = np.array([_power_of_two(m) for m in found["mean"]])
+        typical = part.lambda_tv * map_scale
+        if "inverse" in found:
+            mean = found["inverse"] / np.maximum(found["used"], 1)
+            typical = typical * np.where(mean > 0, np.maximum(mean, 1e-300) ** -0.5, 0)
+        scaled = Scaled(part, map_scale, haadf_scale, typical)
+        highest = np.asarray(found["highest"], dtype=float) / map_scale
+        bounds = np.full(elements, np.inf)
+        if part.regularization == "tv" and part.guide is None:
+            bounds = highest.copy()
+            weights = part.weights * map_scale / haadf_scale
+            used = weights > 0
+            if used.any():
+                brightest = (float(found["brightest"]) - part.haadf_offset) / haadf_scale
+                bounds[used] = np.maximum(bounds[used], brightest / weights[used])
+        background = found.get("background", part.background.mean(axis=(1, 2)))
+        poisson = scaled.fidelity == POISSON
+        pixels = self.shape[1] * self.shape[2]
+        constant = (background * pixels - found["sum"] + found["entropy"])[poisson].sum()
+        return WholeImage(
+            map_scale=map_scale,
+            haadf_scale=haadf_scale,
+            typical_strength=typical,
+            balance=scaled.first_balance(None),
+            bounds=bounds,
+            highest=highest,
+            likelihood_constant=float(part.lambda_chem * constant),
+            fingerprint=[*map(float, found["sum"]), float(found.get("haadf", 0)), *map(float, typical)],
+        )
+
+
+def _entropy(counts):
+    counts = np.maximum(counts, 0)
+    return xlogy(counts, counts)

@@ -1,0 +1,216 @@
+"""Maps solved in chunks against the whole image in memory."""
+
+import os
+
+import dask
+import dask.array as da
+import numpy as np
+import pytest
+
+from hyperspy_fusedmm.solver import FusionProblem, haadf_guide, pilot_weights, solve
+from hyperspy_fusedmm.solver.out_of_core import (
+    LazyProblem,
+    ScratchError,
+    lazy_pilot_weights,
+    solve_chunked,
+)
+from hyperspy_fusedmm.solver.out_of_core import chunked as chunked_module
+from hyperspy_fusedmm.solver.out_of_core.grid import largest_sweep, sweeps, working_grid
+
+SHAPE = (131, 157)
+PIXELWISE = ("haadf", "guide", "regularization_weights")
+
+
+def specimen(fidelity="poisson", regularization="tv", guided=False, with_haadf=True):
+    rng = np.random.default_rng(0)
+    rows, columns = np.indices(SHAPE)
+    truth = np.stack(
+        [3 + 2 * np.sin(columns / 17) * np.cos(rows / 23), 1.5 + np.sin(rows / 11)]
+    )
+    counts = rng.poisson(truth).astype(float)
+    given = {"maps": counts, "lambda_tv": [0.4, 0.5], "regularization": regularization}
+    if fidelity == "gaussian":
+        given["maps"] = truth + 0.7 * rng.normal(size=truth.shape)
+        given |= {"fidelity": "gaussian", "noise": 0.7}
+    given["regularization_weights"] = pilot_weights(given["maps"], fidelity)
+    if with_haadf:
+        haadf = 5 + np.tensordot([1.0, 2.0], truth, 1) + 0.3 * rng.normal(size=SHAPE)
+        given |= {"haadf": haadf, "weights": [1.0, 2.0], "haadf_offset": 5.0, "haadf_noise": 0.3}
+        if guided:
+            given["guide"] = haadf_guide(haadf)
+    return given
+
+
+def as_lazy(given, chunks=(40, 60)):
+    lazy = {
+        name: da.from_array(value, chunks=(-1,) * (value.ndim - 2) + chunks)
+        if name in (*PIXELWISE, "maps")
+        else value
+        for name, value in given.items()
+    }
+    return LazyProblem(**lazy)
+
+
+def computed(solution):
+    maps, parts = dask.compute(solution.maps, solution.parts, num_workers=2)
+    return maps, solution.certificate(parts)
+
+
+def assert_same(given, chunk, iterations, **options):
+    whole = solve(FusionProblem(**given), tolerance=0, max_iterations=iterations)
+    solution = solve_chunked(as_lazy(given), 0, iterations, chunk=chunk, **options)
+    maps, found = computed(solution)
+    np.testing.assert_allclose(maps, whole.maps, rtol=0, atol=1e-5 * whole.maps.max())
+    assert found["gap"] == pytest.approx(whole.gap, rel=1e-3, abs=1e-6 * found["total"])
+    assert found["iterations"] == iterations
+    return solution
+
+
+@pytest.mark.parametrize("fidelity", ["poisson", "gaussian"])
+@pytest.mark.parametrize("regularization", ["tv", "tgv"])
+@pytest.mark.parametrize("guided", [False, True])
+def test_chunks_give_the_numbers_of_the_whole(fidelity, regularization, guided):
+    solution = assert_same(specimen(fidelity, regularization, guided), 60, 33)
+    assert len(solution.plan.sweeps) > 1
+
+
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        50,
+        37,
+        ((2,), (131,), (11, 90, 56)),
+        ((2,), (3, 60, 4, 64), (157,)),
+        ((2,), (131,), (1,) * 4 + (153,)),
+    ],
+    ids=["50", "37", "columns", "smaller than the halo", "single columns"],
+)
+def test_any_chunks(chunk):
+    assert_same(specimen(), chunk, 25)
+
+
+def test_one_pass_where_the_halo_is_small_needs_no_scratch():
+    solution = assert_same(specimen(), ((2,), (131,), (80, 77)), 5)
+    assert len(solution.plan.sweeps) == 1 and solution.plan.scratch is None
+
+
+def test_without_haadf():
+    given = specimen(with_haadf=False)
+    solution = solve_chunked(as_lazy(given), 0, 40, chunk=60)
+    whole = solve(FusionProblem(**given), tolerance=0, max_iterations=40)
+    maps, found = computed(solution)
+    np.testing.assert_allclose(maps, whole.maps, rtol=0, atol=1e-5 * whole.maps.max())
+    assert 0 < found["gap"] < 2 * whole.gap
+
+
+def test_an_image_of_one_chunk_is_solved_as_in_memory():
+    given = specimen()
+    whole = solve(FusionProblem(**given), tolerance=1e-3)
+    maps, found = computed(solve_chunked(as_lazy(given), 1e-3, chunk=400))
+    np.testing.assert_array_equal(maps, whole.maps)
+    assert found["gap"] <= 1e-3 * found["total"] and found["iterations"] == whole.iterations
+
+
+def test_iterations_of_tiles_meet_the_tolerance_of_the_whole(monkeypatch):
+    monkeypatch.setattr(chunked_module, "TILE", 48)
+    maps, found = computed(solve_chunked(as_lazy(specimen()), 3e-3, chunk=80))
+    assert found["gap"] <= 3e-3 * found["total"]
+    assert found["iterations"] < 1000
+
+
+@pytest.mark.parametrize("chunks", [(131, 157), (40, 60), (7, 150)])
+def test_pilot_weights(chunks):
+    counts = specimen()["maps"]
+    lazy = lazy_pilot_weights(da.from_array(counts, chunks=(1,) + chunks), chunk=64)
+    np.testing.assert_allclose(lazy.compute(), pilot_weights(counts), rtol=1e-6)
+
+
+def test_interrupted_work_is_resumed(tmp_path, monkeypatch):
+    given, calls = specimen(), []
+    original = chunked_module.sweep
+
+    def failing(plan, k, i, j, *done):
+        calls.append(k)
+        if k == 2:
+            raise KeyboardInterrupt
+        return original(plan, k, i, j, *done)
+
+    monkeypatch.setattr(chunked_module, "sweep", failing)
+    folder = tmp_path / "scratch"
+    solution = solve_chunked(as_lazy(given), 0, 33, chunk=60, scratch=folder)
+    with pytest.raises(KeyboardInterrupt):
+        dask.compute(solution.maps, scheduler="single-threaded")
+    assert not list(folder.glob("*.part"))
+    finished = {path.name: path.stat().st_mtime_ns for path in folder.glob("state*")}
+    assert finished
+
+    monkeypatch.setattr(chunked_module, "sweep", original)
+    assert_same(given, 60, 33, resume=folder)
+    # What was finished was not done again.
+    for path in folder.glob("state*"):
+        assert path.stat().st_mtime_ns == finished.get(path.name, path.stat().st_mtime_ns)
+
+
+def test_lost_tasks_can_be_run_again():
+    solution = solve_chunked(as_lazy(specimen()), 0, 33, chunk=60)
+    first = solution.maps.compute(num_workers=2)
+    np.testing.assert_array_equal(solution.maps.compute(scheduler="single-threaded"), first)
+
+
+def test_other_work_in_the_scratch_folder_is_refused(tmp_path):
+    solve_chunked(as_lazy(specimen()), 0, 33, chunk=60, scratch=tmp_path)
+    with pytest.raises(ScratchError, match="resume="):
+        solve_chunked(as_lazy(specimen()), 0, 33, chunk=60, scratch=tmp_path)
+    with pytest.raises(ScratchError, match="iterations"):
+        solve_chunked(as_lazy(specimen()), 0, 34, chunk=60, resume=tmp_path)
+    with pytest.raises(ScratchError, match="no unfinished work"):
+        solve_chunked(as_lazy(specimen()), 0, 33, chunk=60, resume=tmp_path / "other")
+
+
+def test_scratch_folders_that_cannot_be_used(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ScratchError, match="cannot be written"):
+        solve_chunked(as_lazy(specimen()), 0, 33, chunk=60, scratch=tmp_path / "file" / "below")
+    with pytest.raises(ScratchError, match="not empty"):
+        solve_chunked(as_lazy(specimen()), 0, 33, chunk=60, scratch=tmp_path)
+    usage = chunked_module.Scratch.__init__.__globals__["shutil"].disk_usage(tmp_path)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage._replace(free=1000))
+    with pytest.raises(ScratchError, match="GB left"):
+        solve_chunked(as_lazy(specimen()), 0, 33, chunk=60, scratch=tmp_path / "new")
+
+
+def test_temporary_scratch_vanishes():
+    solution = solve_chunked(as_lazy(specimen()), 0, 33, chunk=60)
+    folder = solution.plan.scratch.folder
+    computed(solution)
+    assert os.path.isdir(folder)
+    solution.plan.scratch._finalizer()
+    assert not os.path.exists(folder)
+
+
+def test_nonsense_is_refused():
+    problem = as_lazy(specimen())
+    with pytest.raises(ValueError, match="chunk"):
+        solve_chunked(problem, chunk=0)
+    with pytest.raises(ValueError, match="add up"):
+        solve_chunked(problem, chunk=((2,), (100,), (157,)))
+    with pytest.raises(ValueError, match="forward"):
+        LazyProblem(problem.arrays["maps"], forward="power")
+    with pytest.raises(ValueError, match="haadf must have"):
+        LazyProblem(problem.arrays["maps"], haadf=np.ones((3, 4)))
+
+
+def test_sweeps_hold_all_iterations_and_finish_each_segment_once():
+    plan = sweeps([(20, 3), (81, 1)], 17)
+    parts = [part for segments in plan for part in segments]
+    assert all(sum(n for n, *_ in segments) <= 17 for segments in plan)
+    assert sum(n for n, newton, _ in parts if newton == 3) == 20
+    assert sum(n for n, newton, _ in parts if newton == 1) == 81
+    assert [newton for _, newton, finish in parts if finish] == [3, 1]
+
+
+def test_grid_covers_the_image_and_bounds_the_overhead():
+    chunks = working_grid((2, 1000, 777), 300)
+    assert (sum(chunks[1]), sum(chunks[2])) == (1000, 777) and max(chunks[1] + chunks[2]) <= 300
+    halo = largest_sweep(chunks) + 2
+    assert (1 + 2 * halo / min(chunks[1] + chunks[2])) ** 2 <= 1.4
