@@ -10,8 +10,9 @@ first raised until every a_i >= 0 and then, at each pixel, moved to where the bo
 That is of no use where the HAADF image does not count or an element has no weight, and costs
 much where its weight is faint. There x_i is bounded instead. For isotropic TV the optimum is
 known not to exceed a certain value; for guided and second-order regularization it is taken
-not to exceed twice the largest value of the measured and the present maps. With faint
-weights both ways are tried, and the better bound counts.
+not to exceed twice the largest of the measured and the present values of the map and of the
+value that alone would explain the brightest pixel of the HAADF image. With faint weights both
+ways are tried, and the better bound counts.
 
 For TGV the dual field of the slope term must equal E'q, the adjoint of the curvature
 operator. It is set to that value, and then may lie outside its ball. Either all of an element's
@@ -37,9 +38,10 @@ SQRT_HALF = np.sqrt(0.5)
 NEWTON_STEPS = 3
 # The optimum's steepest residual slope, at most, in units of the present one (TGV).
 STEEPEST = 2.0
-# The largest value of an optimal map, at most, in units of the largest measured or present one,
-# where no bound is known.
+# The largest value of an optimal map, at most, where no bound is known: in units of the largest
+# of its measured and present values and of what alone would make the HAADF image's brightest.
 HIGHEST = 2.0
+UNLIMITED = 1e30
 # Weights this small, relative to the largest, are faint.
 FAINT = 0.1
 
@@ -203,7 +205,9 @@ def excess_row(data, e, row, left, right, columns_flow, rows_flow):
 
 
 @kernel
-def response_row(y, counts, spread, weight, chem, fidelity, bound, residual, total, slope):
+def response_row(
+    y, counts, spread, weight, rho, chem, fidelity, bound, residual, total, slope
+):  # fmt: skip
     """Add w_i x_i(r) of the dual's inner minimiser and w_i |dx_i/dr| along one row."""
     if fidelity == POISSON:
         for c in range(y.shape[0]):
@@ -211,11 +215,12 @@ def response_row(y, counts, spread, weight, chem, fidelity, bound, residual, tot
             a = chem + w * residual[c] - y[c]
             inverse = 1.0 / max(a, 1e-290)
             ratio = chem * counts[c] * inverse
-            x = min(max(ratio - spread[c], 0.0), bound)
-            x = bound if a < 0 else x
+            limit = UNLIMITED if w > 0 and rho[c] > 0 else bound
+            x = min(max(ratio - spread[c], 0.0), limit)
+            x = limit if a < 0 else x
             total[c] += w * x
             gain = w * w * ratio * inverse
-            slope[c] += gain if x > 0 and x < bound else 0.0
+            slope[c] += gain if x > 0 and x < limit else 0.0
     else:
         for c in range(y.shape[0]):
             w = np.float64(weight[c])
@@ -226,15 +231,22 @@ def response_row(y, counts, spread, weight, chem, fidelity, bound, residual, tot
 
 
 @kernel
-def dual_value_row(y, counts, spread, weight, chem, fidelity, bound, residual):
-    """Sum along one row of the inner minima, with the likelihood as a divergence."""
+def dual_value_row(
+    y, counts, spread, weight, rho, chem, fidelity, bound, use_bounds, residual
+):  # fmt: skip
+    """Sum along one row of the inner minima, with the likelihood as a divergence.
+
+    The maps are bounded where r cannot be raised, and everywhere if ``use_bounds``.
+    """
     value = 0.0
     if fidelity == POISSON:
         for c in range(y.shape[0]):
             a = chem + np.float64(weight[c]) * residual[c] - y[c]
             b, eps = np.float64(counts[c]), np.float64(spread[c])
-            x = min(max(chem * b / max(a, 1e-290) - eps, 0.0), bound)
-            x = bound if a < 0 else x
+            raised = weight[c] > 0 and rho[c] > 0 and not use_bounds
+            limit = UNLIMITED if raised else bound
+            x = min(max(chem * b / max(a, 1e-290) - eps, 0.0), limit)
+            x = limit if a < 0 else x
             value += (a - chem) * x + chem * divergence_term(x, eps, b)
     else:
         for c in range(y.shape[0]):
@@ -316,8 +328,8 @@ def dual_rows(
                 for e in range(elements):
                     response_row(
                         y[e], data.counts[e, r, left:right], data.spread[e, spread_row, left:right],
-                        data.weights[e, weight_row, left:right], chem[e], fidelity[e], bounds[e],
-                        residual, total, slope,
+                        data.weights[e, weight_row, left:right], rho, chem[e], fidelity[e],
+                        bounds[e], residual, total, slope,
                     )  # fmt: skip
                 for c in range(columns):
                     gradient = residual[c] - rho[c] * (total[c] - target[c])
@@ -337,7 +349,8 @@ def dual_rows(
         for e in range(elements):
             value += dual_value_row(
                 y[e], data.counts[e, r, left:right], data.spread[e, spread_row, left:right],
-                data.weights[e, weight_row, left:right], chem[e], fidelity[e], bounds[e], residual,
+                data.weights[e, weight_row, left:right], rho, chem[e], fidelity[e], bounds[e],
+                use_bounds, residual,
             )  # fmt: skip
     return value
 
@@ -481,13 +494,15 @@ def certify(engine, steps, bounds, with_dual=True):
     haadf, divergence, regularization = sums[:3].tolist()
     if not with_dual:
         return Certificate(haadf, divergence, regularization, -np.inf)
-    limits = np.where(np.isfinite(bounds), bounds, HIGHEST * highest)
+    weights = np.array([image.max() for image in data.weights], dtype=float)
+    brightest = max(float(data.target.max()), 0.0) if data.rho.any() else 0.0
+    alone = np.where(weights > 0, brightest / np.where(weights > 0, weights, 1.0), 0.0)
+    limits = np.where(np.isfinite(bounds), bounds, HIGHEST * np.maximum(highest, alone))
 
     def dual(scale):
         raised = dual_sum(engine, steps, core, scale, limits, False)
         return max(raised, dual_sum(engine, steps, core, scale, limits, True)) if faint else raised
 
-    weights = np.array([image.max() for image in data.weights])
     faint = bool(((weights > 0) & (weights < FAINT * weights.max())).any())
     best = dual(ROUNDING / np.maximum(ratio_above, 1.0))
     if (ratio_above > 1).any():

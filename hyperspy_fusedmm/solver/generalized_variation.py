@@ -58,6 +58,7 @@ def generalized_variation(
     real[0, :, -1] = 0
     real[1, -1, :] = 0
     mean = strength.mean(axis=(1, 2))[:, None, None, None]
+    mean = np.where(mean > 0, mean, 1.0)
     primal, dual = 1 / (3 + np.sqrt(2)) / mean, mean / (2 * np.sqrt(2))
     v = slope * real
     p, q = np.zeros_like(slope), np.zeros(slope.shape[:-3] + (3,) + slope.shape[-2:])

@@ -181,6 +181,7 @@ def solve_power(problem, *, tolerance, max_iterations, initial, state, num_worke
     model = _PowerModel(problem, scaled, start, num_workers)
     project_dual(start, model.data, problem.regularization)
     balance = scaled.first_balance(model.data.strength)
+    constant = scaled.likelihood_constant(model.data)
     nearness, failures, iteration, blocks = WEAKEST, 0, 0, 0
     inner = INNER_ITERATIONS
     records = []
@@ -227,7 +228,7 @@ def solve_power(problem, *, tolerance, max_iterations, initial, state, num_worke
     return scaled.solution(
         engine.state,
         balance,
-        history=scaled.history(records, HISTORY),
+        history=scaled.history(records, constant, HISTORY),
         iterations=iteration,
         converged=bool(stationarity <= tolerance),
         gap=np.nan,

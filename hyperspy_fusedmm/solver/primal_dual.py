@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ._elementary import fast_log, kernel
 from ._rows import GAUSSIAN, POISSON, Data, Steps
 from ._tiles import planes
 from .certificate import certify
@@ -70,6 +71,20 @@ class Solution:
     history: dict
     state: State
     stationarity: float = np.nan
+
+
+@kernel
+def counts_and_entropy(counts, sums):
+    """Sums of b and of b log b."""
+    for r in range(counts.shape[0]):
+        row = counts[r]
+        total, entropy = 0.0, 0.0
+        for c in range(row.shape[0]):
+            value = np.float64(row[c])
+            total += value
+            entropy += value * fast_log(max(value, 1e-290))
+        sums[0] += total
+        sums[1] += entropy
 
 
 def _power_of_two(value):
@@ -208,23 +223,23 @@ class Scaled:
         highest[used] = np.maximum(highest[used], float(data.target.max()) / weights[used])
         return highest
 
-    def likelihood_constant(self):
+    def likelihood_constant(self, data):
         """Divergence minus likelihood, in the units of the objective."""
-        from scipy.special import xlogy
+        total = 0.0
+        for e in np.flatnonzero(self.fidelity == POISSON):
+            counts = data.counts[e]
+            background = data.spread[e].mean(dtype=float) * counts.size
+            sums = np.zeros(2)
+            counts_and_entropy(counts, sums)
+            # b log b of the caller's counts from that of the scaled ones.
+            entropy = sums[1] + np.log(self.map_scale[e]) * sums[0]
+            total += self.chem[e] * (background - sums[0] + entropy)
+        return total
 
-        problem, total = self.problem, 0.0
-        for e, counts in enumerate(problem.maps):
-            if self.fidelity[e] == POISSON:
-                eps = np.mean(problem.background[e], dtype=float) * counts.size
-                total += eps - counts.sum(dtype=float)
-                total += float(np.sum(xlogy(counts, counts), dtype=float))
-        return problem.lambda_chem * total
-
-    def history(self, records, names=HISTORY):
-        """Checks as a dict of arrays, with the likelihood as the objective has it."""
+    def history(self, records, constant, names=HISTORY):
+        """Checks as a dict of arrays, the likelihood as in the objective: less ``constant``."""
         columns = np.array(records, dtype=float).T
         history = dict(zip(names, columns))
-        constant = self.likelihood_constant()
         history["chem"] = history["chem"] - constant
         history["total"] = history["total"] - constant
         return history
@@ -253,10 +268,12 @@ class Scaled:
         elements, rows, columns = problem.maps.shape
         count = planes(elements, problem.regularization)
         if state is not None and initial is None:
-            if state.planes.shape != (count, rows, columns):
+            found = state.planes.shape, state.regularization
+            needed = (count, rows, columns), problem.regularization
+            if found != needed or len(state.map_scale) != elements:
                 raise ValueError(
-                    f"state has the shape {state.planes.shape}, but this problem needs "
-                    f"{(count, rows, columns)}; start without state=."
+                    f"state is of shape and regularization {found}, but this problem needs "
+                    f"{needed} with {elements} elements; start without state=."
                 )
             array = state.planes.copy()
             ratio = state.map_scale / self.map_scale
@@ -349,6 +366,7 @@ def solve_linear(problem, *, tolerance, max_iterations, initial, state, num_work
     scaled = Scaled(problem)
     data = scaled.data()
     balance = scaled.first_balance(data.strength) if state is None else state.balance
+    constant = scaled.likelihood_constant(data)
     start = scaled.initial_state(initial, state)
     if state is not None:
         project_dual(start, data, problem.regularization)
@@ -357,11 +375,13 @@ def solve_linear(problem, *, tolerance, max_iterations, initial, state, num_work
             engine, scaled, balance, tolerance=tolerance, max_iterations=max_iterations,
             callback=callback,
         )  # fmt: skip
+    # The arrays of the problem make room for the maps.
+    del engine, data
     iterations, *_, divergence, gap = records[-1]
     return scaled.solution(
-        engine.state,
+        start,
         balance,
-        history=scaled.history(records),
+        history=scaled.history(records, constant),
         iterations=iterations,
         converged=bool(gap <= tolerance * divergence),
         gap=gap,

@@ -174,7 +174,9 @@ class FusionProblem:
             object.__setattr__(self, name, value)
 
     def _check_choices(self, elements):
-        fidelity = (self.fidelity,) * elements if isinstance(self.fidelity, str) else self.fidelity
+        fidelity = self.fidelity
+        if isinstance(fidelity, str) or not np.iterable(fidelity):
+            fidelity = (fidelity,) * elements
         fidelity = tuple(fidelity)
         _check(
             len(fidelity) == elements and all(f in FIDELITIES for f in fidelity),

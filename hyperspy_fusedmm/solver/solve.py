@@ -94,7 +94,7 @@ def solve(
         ("tv_iterations", tv_iterations, 0),
         ("num_workers", 1 if num_workers is None else num_workers, 1),
     ):
-        if int(value) != value or value < least:
+        if not np.isfinite(value) or int(value) != value or value < least:
             raise ValueError(f"{name} must be a whole number >= {least}; it is {value!r}.")
     if state is not None and (method == "gradient-descent" or initial is not None):
         raise ValueError('state goes with method="primal-dual" and initial=None only.')

@@ -20,7 +20,7 @@ from ._tiles import BLOCK, MARGIN, Workspace, advance_tgv, advance_tv, fill_step
 __all__ = ["TileEngine"]
 
 HALO = 8
-TILE_BYTES = 3 << 20
+TILE_BYTES = 8 << 20
 TILE_ROWS = (32, 256)
 TILE_COLUMNS = (256, 1024)
 # Arrays that may hold one row for all rows.
