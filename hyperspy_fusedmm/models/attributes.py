@@ -21,6 +21,11 @@ class Attributes:
     # What was given or chosen
 
     @property
+    def maps(self):
+        """The measured maps (ElementMaps), the same object as ``signal``."""
+        return self.signal
+
+    @property
     def haadf(self):
         """The HAADF image (Signal2D), a copy of what was given; None without one."""
         return self._haadf
@@ -70,6 +75,31 @@ class Attributes:
         """Standard deviation of Gaussian maps, shape (E,) or (E, R, C); 1 for Poisson maps."""
         return self._setup["noise"]
 
+    @property
+    def preset(self):
+        """Name of the published set of options, or None."""
+        return self._setup["preset"]
+
+    @property
+    def map_offset(self):
+        """What is taken off every map for the objective, shape (E,); 0 unless a preset scales the maps."""
+        return self._setup["map_offset"]
+
+    @property
+    def map_scale(self):
+        """What every map is divided by for the objective, shape (E,); 1 unless a preset scales the maps."""
+        return self._setup["map_scale"]
+
+    @property
+    def image_offset(self):
+        """What is taken off the image for the objective (float); 0 unless a preset scales it."""
+        return float(self._setup["image_offset"])
+
+    @property
+    def image_scale(self):
+        """What the image is divided by for the objective (float); 1 unless a preset scales it."""
+        return float(self._setup["image_scale"])
+
     # What fit() found
 
     @property
@@ -105,7 +135,10 @@ class Attributes:
 
     @property
     def gap(self):
-        """Duality gap (float): the objective is at most this far above its minimum."""
+        """Duality gap (float): the objective is at most this far above its minimum.
+
+        NaN where nothing bounds that: for ``forward="power"`` and after gradient descent.
+        """
         return float(self._fitted["gap"])
 
     @property
@@ -114,19 +147,35 @@ class Attributes:
         return float(self._fitted["relative_gap"])
 
     @property
+    def stationarity(self):
+        """How far ``forward="power"`` is from a stationary point (float).
+
+        The duality gap of the convex model of the objective at the solution, relative to the objective with
+        the likelihood as a divergence. It bounds no distance to the minimum. NaN for ``forward="linear"``
+        and after gradient descent.
+        """
+        return float(self._fitted["stationarity"])
+
+    @property
+    def solver(self):
+        """Algorithm of the last fit: "primal-dual" or "gradient-descent"."""
+        return self._fitted["solver"]
+
+    @property
     def iterations(self):
         """Iterations of the last fit (int)."""
         return int(self._fitted["iterations"])
 
     @property
     def converged(self):
-        """Whether the last fit reached its tolerance (bool)."""
+        """Whether the last fit reached its tolerance (bool); gradient descent has none, so never does."""
         return bool(self._fitted["converged"])
 
     @property
     def history(self):
         """Terms, total and gap against iteration: dict of arrays of equal length.
 
-        The names are "iteration", "haadf", "chem", "tv", "total" and "gap".
+        The names are "iteration", "haadf", "chem", "tv", "total" and "gap"; for ``forward="power"``
+        "stationarity" takes the place of "gap", and after gradient descent there is neither.
         """
         return {name: np.array(values) for name, values in self._fitted["history"].items()}

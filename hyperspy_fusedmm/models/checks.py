@@ -244,22 +244,3 @@ def values_of(thing):
     """
     data = thing.data if hasattr(thing, "axes_manager") else thing
     return np.asarray(data.compute() if hasattr(data, "dask") else data)
-
-
-def preset(name):
-    """Refuse sets of options that do not exist.
-
-    Parameters
-    ----------
-    name : str or None
-
-    Raises
-    ------
-    ValueError, NotImplementedError
-    """
-    if name is None:
-        return
-    choice(name, ("schwartz2022",), "preset")
-    raise NotImplementedError(
-        f"preset: {name!r} is not available in this version; give the options one by one."
-    )

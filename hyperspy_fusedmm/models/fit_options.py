@@ -6,6 +6,10 @@ import numpy as np
 
 from . import checks
 
+# The published algorithm runs as often as in its tutorial.
+MAX_ITERATIONS = {"primal-dual": 1000, "gradient-descent": 30}
+TV_ITERATIONS = 3
+
 
 @dataclass(frozen=True)
 class FitOptions:
@@ -19,8 +23,11 @@ class FitOptions:
     guided : bool
     regularization_weights : {"auto", "uniform"} or (E, R, C) array
     solver : {"primal-dual", "gradient-descent"}
-    initial : (E, R, C) array or None
+    initial : {"auto", "measured", "multiresolution"} or (E, R, C) array
+        An array is in the units of the maps.
     max_iterations, seed : int
+    tv_iterations : int or None
+        None where the solver has no inner iterations.
     num_workers : int or None
     """
 
@@ -34,6 +41,7 @@ class FitOptions:
     initial: object
     tolerance: float
     max_iterations: int
+    tv_iterations: object
     seed: int
     num_workers: object
 
@@ -51,6 +59,7 @@ class FitOptions:
         initial,
         tolerance,
         max_iterations,
+        tv_iterations,
         seed,
         scratch,
         resume,
@@ -70,7 +79,7 @@ class FitOptions:
         with_haadf : bool
             Whether there is a HAADF image.
         **options
-            As :meth:`FusedMultiModal.fit`.
+            As :meth:`FusedMultiModal.fit`, with "auto" only where it is decided here or later.
 
         Returns
         -------
@@ -86,29 +95,30 @@ class FitOptions:
                 raise NotImplementedError(
                     f"{name}: working out of memory is not available in this version; leave it None."
                 )
+        checks.choice(solver, tuple(MAX_ITERATIONS), "solver")
+        checks.choice(regularization, ("tv", "tgv"), "regularization")
+        if solver == "gradient-descent" and regularization != "tv":
+            raise ValueError(
+                f"regularization: found {regularization!r} with solver='gradient-descent', the published "
+                "algorithm, which knows 'tv' only; use solver='primal-dual'."
+            )
         return cls(
-            lambda_haadf=_lambda_haadf(lambda_haadf),
+            lambda_haadf=checks.number(lambda_haadf, "lambda_haadf", minimum=0.0),
             lambda_chem=checks.number(lambda_chem, "lambda_chem", positive=True),
             lambda_tv=_lambda_tv(lambda_tv, names),
-            regularization=_regularization(regularization),
+            regularization=regularization,
             guided=_guided(guided, with_haadf),
             regularization_weights=_regularization_weights(regularization_weights, shape),
-            solver=_solver(solver),
+            solver=solver,
             initial=_initial(initial, shape),
-            tolerance=checks.number(tolerance, "tolerance", minimum=0.0),
-            max_iterations=checks.whole_number(max_iterations, "max_iterations", 1),
+            tolerance=_tolerance(tolerance, solver),
+            max_iterations=_max_iterations(max_iterations, solver),
+            tv_iterations=_tv_iterations(tv_iterations, solver),
             seed=checks.whole_number(seed, "seed", 0),
             num_workers=None
             if num_workers is None
             else checks.whole_number(num_workers, "num_workers", 1),
         )
-
-
-def _lambda_haadf(value):
-    if isinstance(value, str):
-        checks.choice(value, ("auto",), "lambda_haadf")
-        return 1.0
-    return checks.number(value, "lambda_haadf", minimum=0.0)
 
 
 def _lambda_tv(value, names):
@@ -117,15 +127,7 @@ def _lambda_tv(value, names):
     return checks.per_element(value, names, "lambda_tv")
 
 
-def _regularization(value):
-    checks.choice(value, ("auto", "tv", "tgv"), "regularization")
-    return "tv" if value == "auto" else value
-
-
 def _guided(value, with_haadf):
-    if isinstance(value, str):
-        checks.choice(value, ("auto",), "guided")
-        return False
     if not isinstance(value, (bool, np.bool_)):
         raise ValueError(f"guided: found {value!r}; True, False or 'auto' is needed.")
     if value and not with_haadf:
@@ -142,25 +144,36 @@ def _regularization_weights(value, shape):
     return _maps(value, shape, "regularization_weights")
 
 
-def _solver(value):
-    checks.choice(value, ("primal-dual", "gradient-descent"), "solver")
-    if value == "gradient-descent":
-        raise NotImplementedError(
-            "solver: 'gradient-descent', the published algorithm, is not available in this version; "
-            "use 'primal-dual'."
-        )
-    return value
-
-
 def _initial(value, shape):
     if isinstance(value, str):
-        checks.choice(value, ("auto", "multiresolution"), "initial")
-        if value == "multiresolution":
-            raise NotImplementedError(
-                "initial: 'multiresolution' is not available in this version; use 'auto' or maps."
-            )
-        return None
+        return checks.choice(value, ("auto", "measured", "multiresolution"), "initial")
     return _maps(value, shape, "initial")
+
+
+def _tolerance(value, solver):
+    """Gradient descent has no rule to stop by, which is what 0 means."""
+    value = checks.number(value, "tolerance", minimum=0.0)
+    return value if solver == "primal-dual" else 0.0
+
+
+def _max_iterations(value, solver):
+    if isinstance(value, str):
+        checks.choice(value, ("auto",), "max_iterations")
+        return MAX_ITERATIONS[solver]
+    return checks.whole_number(value, "max_iterations", 1)
+
+
+def _tv_iterations(value, solver):
+    if isinstance(value, str):
+        checks.choice(value, ("auto",), "tv_iterations")
+        return TV_ITERATIONS if solver == "gradient-descent" else None
+    value = checks.whole_number(value, "tv_iterations", 1)
+    if solver != "gradient-descent":
+        raise ValueError(
+            f"tv_iterations: found {value}, but solver={solver!r} has no inner iterations; leave it "
+            "'auto'."
+        )
+    return value
 
 
 def _maps(value, shape, name):

@@ -22,7 +22,7 @@ def haadf_scale(counts, image, numbers, empty, setup, *, weights, offset, noise)
     ----------
     counts : (E, R, C) array
         Measured maps.
-    image : Signal2D or None
+    image : (R, C) array or None
         HAADF image.
     numbers : (E,) array
         Atomic numbers.
@@ -61,8 +61,8 @@ def haadf_scale(counts, image, numbers, empty, setup, *, weights, offset, noise)
         }
     weights = _given_weights(weights, names, sensitivities)
     offset = None if _is_auto(offset, "haadf_offset") else checks.number(offset, "haadf_offset")
-    noise = None if _is_auto(noise, "haadf_noise") else _given_noise(noise, image.data.shape)
-    haadf = _usable(np.asarray(image.data, dtype=float), noise)
+    noise = None if _is_auto(noise, "haadf_noise") else _given_noise(noise, image.shape)
+    haadf = _usable(image, noise)
     found = _calibrated(counts, haadf, prior_weights(numbers, setup), setup, weights)
     if weights is None and not empty.all():
         _warn(found, sensitivities)

@@ -12,7 +12,7 @@ _WINDOWS = {n * n: n for n in (2, 3, 5, 7)}
 SMALLEST_MAP_NOISE = 1e-6
 
 
-def fidelities(fidelity, data, names):
+def fidelities(fidelity, data, names, default="auto"):
     """Likelihood of every map.
 
     Parameters
@@ -21,6 +21,8 @@ def fidelities(fidelity, data, names):
     data : (E, R, C) array
         Finite values.
     names : list of str
+    default : {"auto", "poisson", "gaussian"}
+        What "auto" stands for. Anything but "auto" means that no map is expected to hold counts.
 
     Returns
     -------
@@ -48,12 +50,14 @@ def fidelities(fidelity, data, names):
     result, not_counts = [], []
     for name, values, entry in zip(names, data, wanted):
         choice(entry, ("auto", "poisson", "gaussian"), "fidelity")
+        entry = default if entry == "auto" else entry
         counts = bool((values >= 0).all() and (values == np.rint(values)).all())
         if entry == "auto":
             entry = "poisson" if counts else "gaussian"
         elif entry == "poisson" and not counts:
             _check_not_negative(name, values)
-            not_counts.append(f"{name} {_origin(values)}")
+            if default == "auto":
+                not_counts.append(f"{name} {_origin(values)}")
         result.append(entry)
     if not_counts:
         warn_caller(
@@ -172,7 +176,7 @@ def given_noise(value, names, shape, gaussian):
     return found
 
 
-def noise_of_variance(variance, shape, gaussian):
+def noise_of_variance(variance, shape, gaussian, scale):
     """Noise from the variance that the maps carry in their metadata.
 
     Parameters
@@ -208,7 +212,8 @@ def noise_of_variance(variance, shape, gaussian):
             "floor, or pass noise= to override it."
         )
     noise = np.ones_like(data)
-    noise[gaussian] = np.sqrt(data[gaussian])
+    scale = scale.reshape((-1,) + (1,) * (data.ndim - 1))
+    noise[gaussian] = np.sqrt(data[gaussian]) / scale[gaussian]
     return noise
 
 

@@ -276,8 +276,8 @@ class ElementMaps(Signal2D):
         self,
         haadf=None,
         *,
-        forward="linear",
-        gamma=1.7,
+        forward="auto",
+        gamma="auto",
         fidelity="auto",
         background="auto",
         sensitivities=None,
@@ -294,10 +294,12 @@ class ElementMaps(Signal2D):
         ----------
         haadf : Signal2D, array of shape (R, C), or None
             HAADF image on the grid of the maps; None models the counts alone.
-        forward : {"linear", "power"}, default "linear"
-            HAADF intensity as a weighted sum of the maps, or, as published, as a sum of powers.
-        gamma : float, default 1.7
-            Exponent of the atomic number in the HAADF intensity of one atom, from 1 to 2.5.
+        forward : {"auto", "linear", "power"}, default "auto"
+            HAADF intensity as a weighted sum of the maps (what "auto" takes), or, as published, as a sum of
+            powers of them.
+        gamma : "auto" or float, default "auto"
+            Exponent of the atomic number in the HAADF intensity of one atom, from 1 to 2.5; for "power" of
+            the maps as well. "auto" takes 1.7.
         fidelity : {"auto", "poisson", "gaussian"}, or list or dict of these per element
             Likelihood of the counts. "auto": Poisson for whole numbers >= 0, Gaussian for fractions
             and for maps with negative values.
@@ -319,8 +321,10 @@ class ElementMaps(Signal2D):
         noise : "auto", float, (E,), dict, or maps of shape (E, R, C)
             Standard deviation of Gaussian maps. "auto" takes ``metadata.Signal.Noise_properties.variance``
             where present, else an estimate from the finest differences.
-        preset : str, optional
-            Name of a published set of options.
+        preset : {"schwartz2022"}, optional
+            A published set of options, for what is left "auto" here and in
+            :meth:`~hyperspy_fusedmm.FusedMultiModal.fit`: the objective and the algorithm of Schwartz et al.,
+            with the settings of the tutorial for DyScO3 (see Notes). Options given override it.
         dictionary : dict, optional
             A stored model; what ``maps.models.restore()`` passes.
 
@@ -332,6 +336,25 @@ class ElementMaps(Signal2D):
         ------
         ValueError
             If an argument cannot be used: names, found and needed values are in the message.
+
+        Notes
+        -----
+        ``preset="schwartz2022"`` makes published results again. It scales every map and the image to
+        [0, 1] by its smallest and largest value. **That throws the counts away**: the likelihood no longer
+        knows how much noise a pixel has, and elements are weighted by their brightest pixel. So it is
+        right for the comparison with what was published, and not for counts of one's own. Options are then
+        in the scaled units, here and in ``fit``. Fused maps are in the units of `maps` again. The settings
+        are ``forward="power"``, ``gamma=1.6``, ``fidelity="poisson"`` whatever the values,
+        ``background=0.24``, ``weights=(Z / mean(Z))**(1 / gamma)``, ``haadf_offset=0`` and
+        ``haadf_noise=1``, and for the fit ``lambda_haadf=1/3``, ``lambda_chem=0.08``,
+        ``lambda_tv=0.15``, ``regularization="tv"``, ``regularization_weights="uniform"`` and
+        ``solver="gradient-descent"`` with its 30 iterations of 3 steps of total variation.
+        ``solver="primal-dual"`` minimises the same objective.
+
+        References
+        ----------
+        Schwartz et al., npj Computational Materials 8, 16 (2022); Manassa et al., Elemental Microscopy
+        (2024).
 
         Examples
         --------

