@@ -227,7 +227,6 @@ def solve_power(problem, *, tolerance, max_iterations, initial, state, num_worke
     stationarity = looks[-1] if looks else np.nan
     return scaled.solution(
         engine.state,
-        balance,
         history=scaled.history(records, constant, HISTORY),
         iterations=iteration,
         converged=bool(stationarity <= tolerance),

@@ -33,7 +33,6 @@ class State:
     regularization: str
     map_scale: np.ndarray  # (E,)
     haadf_scale: float
-    balance: np.ndarray  # (E,)
 
 
 @dataclass
@@ -203,7 +202,7 @@ class Scaled:
         problem = self.problem
         target = np.zeros((1,) + problem.maps.shape[1:], np.float32)
         if problem.haadf is not None:
-            np.subtract(problem.haadf, problem.haadf_offset, out=target[0], casting="unsafe")
+            np.subtract(problem.haadf, float(problem.haadf_offset), out=target[0], casting="unsafe")
             target /= np.float32(self.haadf_scale)
         return target
 
@@ -244,7 +243,7 @@ class Scaled:
         history["total"] = history["total"] - constant
         return history
 
-    def solution(self, array, balance, **results):
+    def solution(self, array, **results):
         """A `Solution` in the caller's units."""
         problem = self.problem
         elements = problem.maps.shape[0]
@@ -260,7 +259,7 @@ class Scaled:
             for e in range(elements):
                 signal = np.float32(problem.weights[e]) * maps[e]
                 fit += signal ** np.float32(problem.gamma) if problem.forward == "power" else signal
-        state = State(array, problem.regularization, self.map_scale, self.haadf_scale, balance)
+        state = State(array, problem.regularization, self.map_scale, self.haadf_scale)
         return Solution(maps=maps, haadf_fit=fit, state=state, **results)
 
     def initial_state(self, initial, state):
@@ -365,7 +364,7 @@ def solve_linear(problem, *, tolerance, max_iterations, initial, state, num_work
     """Solve the convex problem; see `hyperspy_fusedmm.solver.solve`."""
     scaled = Scaled(problem)
     data = scaled.data()
-    balance = scaled.first_balance(data.strength) if state is None else state.balance
+    balance = scaled.first_balance(data.strength)
     constant = scaled.likelihood_constant(data)
     start = scaled.initial_state(initial, state)
     if state is not None:
@@ -380,7 +379,6 @@ def solve_linear(problem, *, tolerance, max_iterations, initial, state, num_work
     iterations, *_, divergence, gap = records[-1]
     return scaled.solution(
         start,
-        balance,
         history=scaled.history(records, constant),
         iterations=iterations,
         converged=bool(gap <= tolerance * divergence),
