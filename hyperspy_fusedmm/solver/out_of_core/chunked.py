@@ -29,11 +29,12 @@ from .block import Plan, certificate_of, ingest, one_pass, sweep
 from .grid import MARGIN, largest_sweep, sweeps, working_grid
 from .scratch import Scratch
 
-__all__ = ["ChunkedSolution", "representative_iterations", "solve_chunked"]
+__all__ = ["ChunkedSolution", "representative_iterations", "solution_of", "solve_chunked"]
 
 _logger = logging.getLogger(__name__)
 
 CHUNK = 1024
+SOLVED = "fusedmm-solve-"
 TILE = 384
 # The whole image may need a little more than its representative tiles.
 SAFETY = 1.15
@@ -225,7 +226,7 @@ def _scratch(problem, whole, chunks, iterations, scratch, resume):
 
 def _graph(plan, arrays, chunks):
     token = uuid.uuid4().hex
-    solved, tokens = f"fusedmm-solve-{token}", f"fusedmm-sweep-{token}"
+    solved, tokens = f"{SOLVED}{token}", f"fusedmm-sweep-{token}"
     parameters = f"fusedmm-plan-{token}"
     cells = [(i, j) for i in range(len(chunks[1])) for j in range(len(chunks[2]))]
     work, dependencies = {parameters: plan}, []
@@ -248,23 +249,44 @@ def _graph(plan, arrays, chunks):
                 work[key] = (sweep, parameters, k, i, j, *before)
     unique = list({a.name: a for a in dependencies}.values())
     layers = HighLevelGraph.from_collections(solved, work, dependencies=unique)
-    maps, parts = f"fusedmm-maps-{token}", f"fusedmm-parts-{token}"
-    count = 6 + 3 * plan.shape[0]
+    maps = f"fusedmm-maps-{token}"
     taken = {(maps, 0, i, j): (operator.getitem, (solved, i, j), 0) for i, j in cells}
-    sums = {(parts, i, j, 0): (operator.getitem, (solved, i, j), 1) for i, j in cells}
-    base = _Layered(layers, solved)
-    return ChunkedSolution(
-        maps=da.Array(
-            HighLevelGraph.from_collections(maps, taken, dependencies=[base]), maps, chunks,
-            meta=np.zeros((0, 0, 0), np.float32),
-        ),
-        parts=da.Array(
-            HighLevelGraph.from_collections(parts, sums, dependencies=[base]), parts,
-            ((1,) * len(chunks[1]), (1,) * len(chunks[2]), (count,)),
-            meta=np.zeros((0, 0, 0)),
-        ),
-        plan=plan,
-    )  # fmt: skip
+    graph = HighLevelGraph.from_collections(maps, taken, dependencies=[_Layered(layers, solved)])
+    array = da.Array(graph, maps, chunks, meta=np.zeros((0, 0, 0), np.float32))
+    return ChunkedSolution(maps=array, parts=_parts(layers, token, plan), plan=plan)
+
+
+def _parts(graph, token, plan):
+    solved, parts = f"{SOLVED}{token}", f"fusedmm-parts-{token}"
+    rows, columns = len(plan.row_ends) - 1, len(plan.column_ends) - 1
+    sums = {
+        (parts, i, j, 0): (operator.getitem, (solved, i, j), 1)
+        for i in range(rows)
+        for j in range(columns)
+    }
+    return da.Array(
+        HighLevelGraph.from_collections(parts, sums, dependencies=[_Layered(graph, solved)]),
+        parts,
+        ((1,) * rows, (1,) * columns, (6 + 3 * plan.shape[0],)),
+        meta=np.zeros((0, 0, 0)),
+    )
+
+
+def solution_of(array):
+    """The `ChunkedSolution` whose maps a Dask array is, or None.
+
+    What is attached to an array is lost when it is copied; its graph is not.
+    """
+    graph = getattr(array, "dask", None)
+    for name in getattr(graph, "layers", {}):
+        if name.startswith(SOLVED):
+            token = name[len(SOLVED) :]
+            plan = graph.layers[name][f"fusedmm-plan-{token}"]
+            plan = getattr(plan, "value", plan)
+            if array.shape != tuple(plan.shape):
+                return None
+            return ChunkedSolution(maps=array, parts=_parts(graph, token, plan), plan=plan)
+    return None
 
 
 class _Layered:

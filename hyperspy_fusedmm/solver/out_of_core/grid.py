@@ -11,9 +11,10 @@ MARGIN = 2
 
 
 def cuts(length, size):
-    """Sizes of equal parts of ``length``, of at most ``size``."""
-    ends = np.linspace(0, length, -(-length // size) + 1).round().astype(int)
-    return tuple(int(n) for n in np.diff(ends))
+    """Sizes of equal parts of ``length``, the last perhaps smaller, of at most ``size``."""
+    # Equal but for the last, as Zarr stores need them.
+    part = -(-length // -(-length // size))
+    return tuple(min(part, length - start) for start in range(0, length, part))
 
 
 def working_grid(shape, chunk):

@@ -34,7 +34,8 @@ class WholeImage:
     Attributes
     ----------
     map_scale, typical_strength, balance, bounds, highest : (E,) array
-        As `Scaled` has them; ``highest`` is the largest measured value, in its units.
+        As `Scaled` has them. ``highest`` is the largest measured value, or the one that alone
+        would make the brightest pixel of the HAADF image, in its units.
     haadf_scale : float
     likelihood_constant : float
         Divergence minus likelihood.
@@ -153,14 +154,15 @@ class LazyProblem:
             typical = typical * np.where(mean > 0, np.maximum(mean, 1e-300) ** -0.5, 0)
         scaled = Scaled(part, map_scale, haadf_scale, typical)
         highest = np.asarray(found["highest"], dtype=float) / map_scale
+        weights = part.weights * map_scale / haadf_scale
+        used = weights > 0
+        if used.any():
+            # What alone would make the brightest pixel of the image.
+            brightest = (float(found["brightest"]) - part.haadf_offset) / haadf_scale
+            highest[used] = np.maximum(highest[used], brightest / weights[used])
         bounds = np.full(elements, np.inf)
         if part.regularization == "tv" and part.guide is None:
             bounds = highest.copy()
-            weights = part.weights * map_scale / haadf_scale
-            used = weights > 0
-            if used.any():
-                brightest = (float(found["brightest"]) - part.haadf_offset) / haadf_scale
-                bounds[used] = np.maximum(bounds[used], brightest / weights[used])
         background = found.get("background", part.background.mean(axis=(1, 2)))
         poisson = scaled.fidelity == POISSON
         pixels = self.shape[1] * self.shape[2]
