@@ -12,6 +12,8 @@ from .problem import CURVATURE_RATIO
 
 __all__ = ["generalized_variation"]
 
+RELAXATION = 1.8
+
 
 def _norm(field):
     return np.sqrt((field**2).sum(axis=-3))
@@ -57,9 +59,7 @@ def generalized_variation(
     real = np.ones(slope.shape[-3:])
     real[0, :, -1] = 0
     real[1, -1, :] = 0
-    mean = strength.mean(axis=(1, 2))[:, None, None, None]
-    mean = np.where(mean > 0, mean, 1.0)
-    primal, dual = 1 / (3 + np.sqrt(2)) / mean, mean / (2 * np.sqrt(2))
+    primal, dual_slope, dual_curvature = _steps(strength)
     v = slope * real
     p, q = np.zeros_like(slope), np.zeros(slope.shape[:-3] + (3,) + slope.shape[-2:])
     variation = float((strength * _norm(remove_guided(slope, guide))).sum())
@@ -68,10 +68,16 @@ def generalized_variation(
         flow = remove_guided(p, guide)
         v_next = (v + primal * (flow - adjoint_symmetrized_gradient(q))) * real
         bar = 2 * v_next - v
-        v = v_next
-        p = _project(p + dual * remove_guided(slope - bar, guide), strength)
-        q = _project(q + dual * symmetrized_gradient(bar), CURVATURE_RATIO * strength)
-        if iteration % 50 == 0:
+        p_next = _project(p + dual_slope * remove_guided(slope - bar, guide), strength)
+        q_next = _project(
+            q + dual_curvature * symmetrized_gradient(bar), CURVATURE_RATIO * strength
+        )
+        look = iteration % 50 == 0
+        relaxation = 1.0 if look else RELAXATION
+        v = v + relaxation * (v_next - v)
+        p = p + relaxation * (p_next - p)
+        q = q + relaxation * (q_next - q)
+        if look:
             value = (strength * _norm(remove_guided(slope - v, guide))).sum()
             value += CURVATURE_RATIO * (strength * _norm(symmetrized_gradient(v))).sum()
             best = min(best, float(value))
@@ -79,6 +85,18 @@ def generalized_variation(
             if best - lower <= tolerance * variation:
                 break
     return scale * best
+
+
+def _steps(strength):
+    """Step sizes of v, p and q, longer where the strength is low, as in the tile kernels."""
+    mean = strength.mean(axis=(1, 2), keepdims=True)
+    mean = np.where(mean > 0, mean, 1.0)
+    scale = np.clip(strength / mean, 0.1, 10) ** -1.0
+    largest = scale.copy()
+    largest[:, 1:] = np.maximum(largest[:, 1:], scale[:, :-1])
+    largest[:, :, 1:] = np.maximum(largest[:, :, 1:], scale[:, :, :-1])
+    primal = scale / ((3 + np.sqrt(2)) * mean)
+    return primal[:, None], (mean / scale)[:, None], (mean / (2 * np.sqrt(2) * largest))[:, None]
 
 
 def _lower_bound(slope, strength, guide, q):
