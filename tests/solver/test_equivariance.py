@@ -392,6 +392,30 @@ def test_warm_start_between_other_counts_and_weights():
     assert abs(warm.history["total"][-1] - cold.history["total"][-1]) <= 1.1e-5 * scale
 
 
+@pytest.mark.parametrize("regularization", ["tv", "tgv"])
+def test_the_units_of_a_state_are_its_own(regularization):
+    """Maps and slopes are in units of the maps, dual fields and r in those of derivatives."""
+    problem = smooth_problem(regularization=regularization)
+    state = solve(problem, num_workers=1).state
+    by_map, by_image = np.array([4.0, 0.5]), 8.0
+    shares = [1 / by_map, by_map.repeat(2)]
+    if regularization == "tgv":
+        shares += [1 / by_map.repeat(2), by_map.repeat(3)]
+    shares = np.concatenate(shares + [[by_image]]).astype(np.float32)
+    same = replace(
+        state,
+        planes=state.planes * shares[:, None, None],
+        map_scale=state.map_scale * by_map,
+        haadf_scale=state.haadf_scale * by_image,
+    )
+    expected, found = (
+        solve(problem, state=one, tolerance=0, max_iterations=5, num_workers=1)
+        for one in (state, same)
+    )
+    np.testing.assert_array_equal(found.maps, expected.maps)
+    np.testing.assert_array_equal(found.state.planes, expected.state.planes)
+
+
 @pytest.mark.parametrize("steps, share", [(0.95, 0.75), (0.85, 0.95)])
 @pytest.mark.parametrize("ascending", [False, True])
 @pytest.mark.parametrize("regularization", ["tv", "tgv"])
