@@ -70,7 +70,8 @@ class Outcome:
         if x.shape != shape and (1,) + x.shape != shape:
             raise ValueError(f"maps: found an array of shape {x.shape}; {shape} is needed.")
         x = scaled_maps(x.reshape(shape), self._setup)
-        terms = self._problem(result, self._counts()).objective(x)
+        counts = scaled_maps(self._counts(), self._setup)
+        terms = self._problem(result, counts).objective(x)
         return {name: float(value) for name, value in terms.items()}
 
     def as_signal(self):
