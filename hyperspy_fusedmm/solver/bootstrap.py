@@ -39,6 +39,8 @@ LEAST_COUNTS = 0.5
 TOLERANCE = 3e-3
 MAX_ITERATIONS = 1000
 SMALLEST_WIDTH = 1.0
+# Width of the blur that shows misfit over that which suits the counts.
+BROAD = 4.0
 
 
 def data_widths(problem):
@@ -72,11 +74,17 @@ class Bootstrap:
     widths : (E,) array
         Width of the blur, in pixels, by which variances are smoothed: that of the blur which
         suits the measured maps best, but at least 1.
+    residual : (E, R, C) float32 array
+        Measured maps less background and fused maps.
+    noise : (E, R, C) float32 array
+        Variance of the measured maps about what is expected.
     """
 
     pilot: np.ndarray
     errors: np.ndarray
     widths: np.ndarray
+    residual: np.ndarray
+    noise: np.ndarray
 
     @property
     def bias(self):
@@ -90,12 +98,27 @@ class Bootstrap:
 
     @property
     def standard_error(self):
-        """Root of variance plus squared bias, smoothed, (E, R, C).
+        """Root of variance plus squared bias, smoothed, and squared ``misfit``, (E, R, C).
 
-        The mean squared error of the refits estimates just that sum, the part of the bias that
-        is noise of few replicates included nowhere twice.
+        The mean squared error of the refits estimates the sum of variance and squared bias, the
+        part of the bias that is noise of few replicates included nowhere twice.
         """
-        return np.sqrt(self._smooth(np.mean(self.errors**2, axis=0)))
+        return np.sqrt(self._smooth(np.mean(self.errors**2, axis=0)) + self.misfit**2)
+
+    @property
+    def misfit(self):
+        """By how much the measured maps contradict the fused ones beyond noise, (E, R, C).
+
+        Where few counts leave nothing for the refits to be made from, they cannot know what was
+        lost; that the fused maps are too low on the whole still shows. The residual is
+        blurred so broadly that its own noise is small beside the standard error.
+        """
+        found = np.empty_like(self.residual)
+        for e, width in enumerate(BROAD * self.widths):
+            mean = gaussian_filter(self.residual[e], width)
+            noise = kernel_energy(width) * gaussian_filter(self.noise[e], width)
+            found[e] = np.sqrt(np.maximum(mean**2 - noise, 0.0))
+        return found
 
     def _smooth(self, values):
         return np.stack([gaussian_filter(v, w) for v, w in zip(values, self.widths)])
@@ -115,7 +138,7 @@ class Bootstrap:
                 products[i, j] = products[j, i] = gaussian_filter(product, width)
         scale = np.sqrt(np.einsum("iirc->irc", products))
         scale = self.standard_error / np.where(scale > 0, scale, np.inf)
-        return products * scale[:, None] * scale
+        return products * (scale[:, None] * scale)
 
     def region_error(self, mask):
         """Standard error of the mean of each map over a region, (E,).
@@ -135,7 +158,9 @@ class Bootstrap:
         means = self.errors[:, :, mask].mean(axis=2, dtype=float)
         degrees = len(means) - 1
         widening = t.ppf(0.975, degrees) / norm.ppf(0.975)
-        return widening * np.sqrt((means**2).mean(axis=0))
+        misfit = self.residual[:, mask].mean(axis=1, dtype=float) ** 2
+        misfit -= self.noise[:, mask].mean(axis=1, dtype=float) / mask.sum()
+        return np.sqrt(widening**2 * (means**2).mean(axis=0) + np.maximum(misfit, 0.0))
 
 
 def bootstrap(
@@ -235,7 +260,8 @@ def bootstrap(
             stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    return Bootstrap(pilot, errors, np.maximum(widths, SMALLEST_WIDTH))
+    residual, noise = _residual(problem, maps, pilot)
+    return Bootstrap(pilot, errors, np.maximum(widths, SMALLEST_WIDTH), residual, noise)
 
 
 class _Stopped(Exception):
@@ -262,6 +288,17 @@ def _lifted(problem, maps, widths):
     least = LEAST_COUNTS / resolved_pixels(problem, widths)
     least[[fidelity != "poisson" for fidelity in problem.fidelity]] = 0.0
     return np.maximum(maps, least.astype(np.float32)[:, None, None])
+
+
+def _residual(problem, maps, pilot):
+    """Measured maps less background and fused maps, and their variance."""
+    residual, noise = np.empty_like(pilot), np.empty_like(pilot)
+    for e, fidelity in enumerate(problem.fidelity):
+        poisson = fidelity == "poisson"
+        background = problem.background[e] if poisson else 0.0
+        residual[e] = problem.maps[e] - background - maps[e]
+        noise[e] = pilot[e] + background if poisson else problem.noise[e] ** 2
+    return residual, noise
 
 
 def _simulated(problem, maps, image, rng):

@@ -103,7 +103,8 @@ def test_variance_and_bias_make_the_standard_error(errors):
     flat = np.mean(errors.errors**2, axis=0)
     parts = errors.errors.var(axis=0, ddof=1) * (1 - 1 / count) + errors.bias**2
     np.testing.assert_allclose(flat, parts, rtol=1e-3, atol=1e-6)
-    assert flat.sum() == pytest.approx((errors.standard_error**2).sum(), rel=0.1)
+    total = (errors.standard_error**2 - errors.misfit**2).sum()
+    assert flat.sum() == pytest.approx(total, rel=0.1)
 
 
 def test_covariance_is_symmetric_semidefinite_with_the_variances_on_its_diagonal(errors):
@@ -124,7 +125,21 @@ def test_error_of_a_region_is_that_of_its_mean(errors):
     assert (region < errors.standard_error[:, mask].mean(axis=1)).all()
     rms = np.sqrt((errors.errors[:, :, 4, 5] ** 2).mean(axis=0))
     # Student's t with 5 degrees of freedom: 2.571 in place of 1.960.
-    np.testing.assert_allclose(errors.region_error(one), 2.5706 / 1.9600 * rms, rtol=1e-3)
+    # What was measured there lies off by chance as well: that counts beyond its noise only.
+    misfit = np.maximum(errors.residual[:, 4, 5] ** 2 - errors.noise[:, 4, 5], 0)
+    np.testing.assert_allclose(
+        errors.region_error(one), np.hypot(2.5706 / 1.9600 * rms, np.sqrt(misfit)), rtol=1e-3
+    )
+
+
+def test_maps_that_the_counts_contradict_have_larger_errors(problem, maps, errors):
+    shifted = maps.copy()
+    shifted[1] += 1.0
+    found = bootstrap(problem, shifted, replicates=3)
+    assert (errors.misfit.mean(axis=(1, 2)) < 0.1).all()
+    assert found.misfit[0].mean() < 0.1 and found.misfit[1].mean() == pytest.approx(1.0, abs=0.2)
+    assert (found.standard_error[1] >= found.misfit[1]).all()
+    assert found.region_error(np.ones(SHAPE[1:], bool))[1] == pytest.approx(1.0, abs=0.3)
 
 
 @pytest.mark.parametrize("forward", ["linear", "power"])
