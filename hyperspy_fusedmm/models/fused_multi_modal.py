@@ -15,11 +15,12 @@ from .haadf_scale import haadf_scale
 from .inherited import RefusedSlicer, WithoutComponents
 from .outcome import Outcome
 from .scaling import own_units, scaled_image, scaled_maps, unit_interval
+from .uncertainty import Uncertainty
 
 _logger = logging.getLogger(__name__)
 
 
-class FusedMultiModal(Fitting, Outcome, Attributes, WithoutComponents, BaseModel):
+class FusedMultiModal(Uncertainty, Fitting, Outcome, Attributes, WithoutComponents, BaseModel):
     r"""Element maps fused with the HAADF image recorded with them.
 
     Made by :meth:`ElementMaps.create_model`. :meth:`fit` finds the maps :math:`x_i \ge 0` that

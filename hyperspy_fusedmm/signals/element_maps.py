@@ -222,7 +222,8 @@ class ElementMaps(Signal2D):
         return_model : bool, default False
             Return the model as well: HAADF fit, residual, objective, history.
         standard_error : bool, default False
-            Return the standard error of the fused maps as well.
+            Return the standard error of the fused maps as well: that of
+            :meth:`~hyperspy_fusedmm.FusedMultiModal.standard_error` with its defaults.
         **options
             Any option of :meth:`create_model` and of
             :meth:`~hyperspy_fusedmm.FusedMultiModal.fit`.
@@ -258,16 +259,13 @@ class ElementMaps(Signal2D):
         from ..models.fused_multi_modal import FusedMultiModal
 
         create, fit = route_options(options, self.create_model, FusedMultiModal.fit)
-        if standard_error and not hasattr(FusedMultiModal, "standard_error"):
-            raise NotImplementedError(
-                "standard_error: the standard error of fused maps is not available in this version; "
-                "leave it False."
-            )
         model = self.create_model(haadf, **create)
         model.fit(**fit)
-        results = [model.fused]
+        errors = []
         if standard_error:
-            results.append(model.standard_error())
+            shared = {name: fit[name] for name in ("show_progressbar", "num_workers") if name in fit}
+            errors.append(model.standard_error(**shared))
+        results = [model.fused, *errors]
         if return_model:
             results.append(model)
         return results[0] if len(results) == 1 else tuple(results)
