@@ -261,7 +261,7 @@ def calibrate_haadf(
         weights_error=found_errors,
         offset=float(values[-1] + haadf.mean()),
         offset_error=float(errors[-1]),
-        noise=float(spread),
+        noise=float(max(spread, np.finfo(float).tiny)),
         identified=identified,
         message=message,
     )

@@ -98,7 +98,7 @@ def haadf_guide(haadf):
     noise = float(estimate_noise(haadf[None])[0])
     smooth, width = chosen_blur(haadf - haadf.mean(dtype=float), noise**2)
     slope = gradient(smooth)
-    # An image without noise is not blurred; its gradient stands out everywhere.
+    # An image of a few pixels is not blurred.
     variance = noise**2 * (gradient_energy(width) if width else 2.0)
     square = (slope**2).sum(axis=0)
     share = GUIDE_LARGEST * square / np.maximum(square + GUIDE_NOISE**2 * variance, 1e-30)
