@@ -1,0 +1,140 @@
+"""Do the standard errors cover? Simulated specimens, whose truth is known, over dose.
+
+Every specimen is fused, and the difference from the truth divided by the standard error. Of 95 %
+intervals (1.96 standard errors) 95 % should hold the truth, of 68 % intervals (1 standard error) 68 %.
+Counted are pixels of the specimen (truth above 5 % of its maximum), and the means of square regions of
+16 x 16 pixels of which the specimen fills more than half. The specimens differ in their seeds from those by
+which the constants of the bootstrap were chosen (11), and films were not looked at for that at all.
+
+    python benchmarks/error_coverage.py                       # all doses, 128 x 128
+    python benchmarks/error_coverage.py --doses 0.3 3 --size 64
+"""
+
+import argparse
+import warnings
+
+import numpy as np
+
+import hyperspy_fusedmm as fmm
+
+SPECIMENS = {
+    "particles": fmm.data.core_shell_particles,
+    "lattice": fmm.data.perovskite_lattice,
+    "film": fmm.data.gallium_oxide_film,
+}
+DOSES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+OBJECT = 0.05
+BLOCK = 16
+
+
+def fitted(specimen, known, **options):
+    """Model of a specimen, its HAADF scale given ("known") or fitted to the data."""
+    scale = {"sensitivities": specimen.sensitivities}
+    if known:
+        scale = {
+            "weights": specimen.weights,
+            "haadf_offset": specimen.haadf_offset,
+            "haadf_noise": specimen.haadf_noise,
+        }
+    model = specimen.maps.create_model(specimen.haadf, **scale)
+    model.fit(show_progressbar=False, **options)
+    return model
+
+
+def coverage(deviation, error):
+    """Shares (in %) of deviations within 1.96 and within 1 standard error."""
+    ratio = np.abs(deviation) / np.maximum(error, 1e-30)
+    return 100 * np.mean(ratio < 1.96), 100 * np.mean(ratio < 1.0)
+
+
+def regions(inside):
+    """Masks of the square regions that the specimen fills by more than half."""
+    rows, columns = inside.shape
+    for r in range(0, rows - BLOCK + 1, BLOCK):
+        for c in range(0, columns - BLOCK + 1, BLOCK):
+            mask = np.zeros_like(inside)
+            mask[r : r + BLOCK, c : c + BLOCK] = True
+            if inside[mask].mean() > 0.5:
+                yield mask
+
+
+def study(model, truth, replicates):
+    """Per element: coverage of pixels and of regions, mean standard error and true error."""
+    fused = model.fused.data
+    bootstrap = model.standard_error(replicates=replicates, show_progressbar=False).data
+    hessian = model.standard_error("hessian").data
+    for e, name in enumerate(model.maps.elements):
+        inside = truth[e] > OBJECT * truth[e].max()
+        deviation = fused[e] - truth[e]
+        masks = list(regions(inside))
+        means = np.array([deviation[mask].mean() for mask in masks])
+        errors = np.array(
+            [
+                model.region_error(mask, replicates=replicates, show_progressbar=False)[e]
+                for mask in masks
+            ]
+        )
+        yield {
+            "element": name,
+            "bootstrap": coverage(deviation[inside], bootstrap[e][inside]),
+            "hessian": coverage(deviation[inside], hessian[e][inside]),
+            "regions": coverage(means, errors) if masks else (np.nan, np.nan),
+            "rmse": np.sqrt((deviation[inside] ** 2).mean()),
+            "mean": bootstrap[e][inside].mean(),
+            "hessian mean": hessian[e][inside].mean(),
+        }
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--specimens", nargs="+", choices=SPECIMENS, default=list(SPECIMENS))
+    parser.add_argument("--doses", nargs="+", type=float, default=DOSES)
+    parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[101])
+    parser.add_argument("--replicates", type=int, default=15)
+    parser.add_argument("--regularization", choices=("tv", "tgv"), default="tv")
+    parser.add_argument("--known", action="store_true", help="give weights, offset and noise")
+    chosen = parser.parse_args()
+    warnings.simplefilter("ignore")
+    print("specimen   dose element | bootstrap 95 68 | regions 95 68 | Hessian 95 68 | mean error / RMSE")
+    for name in chosen.specimens:
+        found = {}
+        for dose in chosen.doses:
+            lines = {}
+            for seed in chosen.seeds:
+                shape = (chosen.size, chosen.size)
+                specimen = SPECIMENS[name](shape=shape, dose=dose, seed=seed)
+                model = fitted(specimen, chosen.known, regularization=chosen.regularization)
+                for line in study(model, specimen.truth.data, chosen.replicates):
+                    lines.setdefault(line["element"], []).append(line)
+            for element, of_seeds in lines.items():
+                mean = {
+                    key: np.nanmean([line[key] for line in of_seeds], axis=0)
+                    for key in of_seeds[0]
+                    if key != "element"
+                }
+                found.setdefault(element, []).append(mean)
+                print(
+                    f"{name:10s} {dose:4g} {element:7s} |      "
+                    + " | ".join(
+                        "{:7.0f} {:3.0f}".format(*mean[kind])
+                        for kind in ("bootstrap", "regions", "hessian")
+                    )
+                    + f" | {mean['mean']:.3g} / {mean['rmse']:.3g}",
+                    flush=True,
+                )
+        if len(chosen.doses) > 2:
+            for element, lines in found.items():
+                rmse, mean, bound = (
+                    [line[key] for line in lines] for key in ("rmse", "mean", "hessian mean")
+                )
+                print(
+                    f"{name} {element}: correlation of mean error with RMSE over dose: bootstrap "
+                    f"{np.corrcoef(mean, rmse)[0, 1]:.3f} (of logarithms "
+                    f"{np.corrcoef(np.log(mean), np.log(rmse))[0, 1]:.3f}), Hessian "
+                    f"{np.corrcoef(bound, rmse)[0, 1]:.3f}"
+                )
+
+
+if __name__ == "__main__":
+    main()
