@@ -118,7 +118,8 @@ class Fitting:
         where which element a bright spot belongs to is decided on binned maps, both avoid that. On
         simulated lattices of 0.1 to 1 counts per pixel they end at similar objectives with the default
         ``regularization_weights``; with "uniform" ones "multiresolution" ends lower and leaves about half of
-        the spurious intensity.
+        the spurious intensity. On the tutorial's data with its preset it ends 1 % above "auto" and
+        "measured", which agree: compare ``objective()["total"]``.
 
         Examples
         --------

@@ -495,7 +495,16 @@ class TestChoices:
         assert fe_ka / oxygen == pytest.approx((26 / 8) ** 1.7 / 2)
 
 
-@pytest.mark.parametrize("module", ["models.fused_multi_modal", "signals.element_maps"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "models.fitting",
+        "models.fused_multi_modal",
+        "models.outcome",
+        "models.presets",
+        "signals.element_maps",
+    ],
+)
 def test_docstring_examples(module):
     result = doctest.testmod(importlib.import_module(f"hyperspy_fusedmm.{module}"))
     assert result.attempted and not result.failed
