@@ -3,8 +3,8 @@
 Every specimen is fused, and the difference from the truth divided by the standard error. Of 95 %
 intervals (1.96 standard errors) 95 % should hold the truth, of 68 % intervals (1 standard error) 68 %.
 Counted are pixels of the specimen (truth above 5 % of its maximum), and the means of square regions of
-16 x 16 pixels of which the specimen fills more than half. The specimens differ in their seeds from those by
-which the constants of the bootstrap were chosen (11), and films were not looked at for that at all.
+16 x 16 pixels of which the specimen fills more than half. The constants of the bootstrap were chosen on
+other seeds (11), but its misfit term was added after a look at the seeds used here.
 
     python benchmarks/error_coverage.py                       # all doses, 128 x 128
     python benchmarks/error_coverage.py --doses 0.3 3 --size 64
