@@ -42,8 +42,9 @@ autosummary_generate = True
 # The public names of a module are those of its __all__, wherever they were written.
 autosummary_ignore_module_all = False
 autodoc_typehints = "none"
-# Members have pages of their own, listed in reference.rst: signals inherit hundreds from HyperSpy.
+# Listed by autodoc, without the hundreds that signals inherit from HyperSpy; see _templates.
 numpydoc_show_class_members = False
+autodoc_member_order = "groupwise"
 
 # Links into other projects need a connection; without one the pages build all the same.
 intersphinx_mapping = {}
@@ -94,6 +95,15 @@ def prepare_docstring(app, what, name, obj, options, lines):
     lines[:] = text.split("\n")
 
 
+def skip_inherited(app, what, name, obj, skip, options):
+    """Leave out what classes inherit from other projects, and the methods that are refused."""
+    function = getattr(obj, "fget", obj)
+    module = getattr(function, "__module__", None) or ""
+    ours = module.startswith("hyperspy_fusedmm") and module != "hyperspy_fusedmm.models.inherited"
+    return None if ours or not callable(function) else True
+
+
 def setup(app):
     """Called by Sphinx; numpydoc comes after it."""
     app.connect("autodoc-process-docstring", prepare_docstring, priority=100)
+    app.connect("autodoc-skip-member", skip_inherited)
