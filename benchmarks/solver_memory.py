@@ -69,7 +69,7 @@ STAGES = (
 
 def main():
     parser = add_common(argparse.ArgumentParser(description=__doc__.splitlines()[0]))
-    parser.add_argument("--side", type=int, default=1024)
+    parser.add_argument("--side", type=int, default=2048)
     parser.add_argument("--elements", type=int, default=4)
     parser.add_argument("--stages", action="store_true", help="the peak of every stage")
     parser.add_argument(
