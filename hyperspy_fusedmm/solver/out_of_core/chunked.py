@@ -129,6 +129,7 @@ def solve_chunked(
     --------
     >>> import dask
     >>> import dask.array as da
+    >>> from hyperspy_fusedmm.solver.out_of_core import LazyProblem, solve_chunked
     >>> counts = da.random.default_rng(0).poisson(2.0, (1, 64, 48), chunks=32)
     >>> solution = solve_chunked(LazyProblem(counts, lambda_tv=0.5), chunk=32)
     >>> maps, parts = dask.compute(solution.maps, solution.parts)
