@@ -1,5 +1,6 @@
-__all__ = ["plot_convergence", "plot_maps", "plot_overlay"]
+__all__ = ["plot_composition_histogram", "plot_convergence", "plot_maps", "plot_overlay"]
 
 from .comparison import plot_maps
+from .composition_histogram import plot_composition_histogram
 from .convergence import plot_convergence
 from .overlay import plot_overlay

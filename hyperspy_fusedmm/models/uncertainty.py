@@ -7,6 +7,7 @@ from hyperspy.external.progressbar import progressbar
 from ..solver import bootstrap, hessian_covariance, hessian_variance, upper_limit
 from ..solver.bootstrap import LEAST_COUNTS, data_widths, resolved_pixels
 from . import checks
+from .composition import Composition
 from .provenance import provenance
 from .scaling import scaled_maps
 
@@ -14,8 +15,8 @@ METHODS = ("bootstrap", "hessian")
 REPLICATES = 15
 
 
-class Uncertainty:
-    """Errors of the fused maps, in their units.
+class Uncertainty(Composition):
+    """Errors of the fused maps, in their units and in atomic percent.
 
     ``_bootstrap`` holds the refits of the last fit and the options they were made with; files do not keep
     them.
@@ -213,7 +214,7 @@ class Uncertainty:
         >>> model.region_error(roi, show_progressbar=False).shape
         (1,)
         """
-        mask = region_mask(roi, self.axes_manager.signal_axes)
+        mask = self._region_mask(roi)
         found = self._refits(replicates, seed, show_progressbar, num_workers)
         return found.region_error(mask) * self._setup["map_scale"]
 
@@ -278,6 +279,9 @@ class Uncertainty:
         return self._error_maps(limits, f"upper limit, {confidence:.3g}")
 
     # What the above have in common
+
+    def _region_mask(self, roi):
+        return region_mask(roi, self.axes_manager.signal_axes)
 
     def _solved_problem(self):
         """The problem that the last fit solved."""

@@ -444,6 +444,162 @@ class ElementMaps(Signal2D):
 
         return plot_overlay(self, elements=elements, colors=colors, percentile=percentile, ax=ax)
 
+    def atomic_percent(
+        self,
+        sensitivities=None,
+        *,
+        return_error=False,
+        minimum_counts="auto",
+        covariance=None,
+        sensitivities_error="auto",
+    ):
+        r"""Atomic percent of each element at every pixel.
+
+        With the atoms :math:`N_i = x_i / s_i` that the counts :math:`x_i` stand for at :math:`s_i` counts per
+        atom, :math:`100 N_i / \sum_j N_j`.
+
+        Parameters
+        ----------
+        sensitivities : (E,) or dict, optional
+            Counts that one atom of each element yields, in any common unit. By default they are those the
+            maps were fused with, or follow from the HAADF weights :math:`w_i` that were found for, or given
+            to, the fusion: an atom adds :math:`Z_i^\gamma` to the image, so
+            :math:`N_i \propto w_i x_i / Z_i^\gamma` (:math:`w_i x_i / Z_i` for ``forward="power"``).
+        return_error : bool, default False
+            Return the standard error as well.
+        minimum_counts : "auto" or float, default "auto"
+            Pixels with fewer counts than this, of all elements together and in the units of the maps, are
+            NaN: where there is nothing, nothing has a composition. "auto" takes 5 % of the counts of a
+            typical pixel of the specimen, the mean of the counts weighted by themselves.
+        covariance : Signal2D or array of shape (E, E, R, C), optional
+            Covariance of the errors of the maps, as
+            :meth:`~hyperspy_fusedmm.FusedMultiModal.covariance` returns it. Without, maps that were not fused
+            take their noise variance, and fused ones have no error: ask the model for it.
+        sensitivities_error : "auto", float, (E,) or dict, default "auto"
+            Relative standard error of the sensitivities, independent among elements: 0.06 for 6 %. It is
+            part of the standard error. "auto" takes that of the weights where they were fitted and their
+            error is known, which only the model tells, and else 0.
+
+        Returns
+        -------
+        percent : ElementMaps
+            In atomic percent, with axes and metadata of the maps; lazy if they are. Which sensitivities
+            were used is told under ``metadata.FusedMultiModal.atomic_percent``.
+        standard_error : ElementMaps
+            One sigma, in atomic percent; only where asked for.
+
+        Raises
+        ------
+        ValueError
+            If the sensitivities do not fit the maps; if there are none and the HAADF weights do not tell
+            them; if there is but one map, or several of one element; or if the errors are not known.
+
+        Notes
+        -----
+        A lazy scan is read twice to find the default of `minimum_counts`; maps that are yet to be fused are
+        held in memory while they are. A number avoids both.
+
+        References
+        ----------
+        Schwartz et al., npj Computational Materials 8, 16 (2022), for the composition from the HAADF weights.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import hyperspy_fusedmm as fmm
+        >>> counts = np.ones((8, 8))
+        >>> maps = fmm.element_maps({"Ga": 10 * counts, "O": 3 * counts})
+        >>> percent = maps.atomic_percent({"Ga": 5.0, "O": 1.0})
+        >>> percent
+        <ElementMaps, title: Element maps (atomic percent), dimensions: (2|8, 8)>
+        >>> float(percent.get_map("Ga").data[0, 0])
+        40.0
+        """
+        from .composition import atomic_percent, covariance_array, sensitivities_for
+
+        found = sensitivities_for(self, sensitivities, sensitivities_error)
+        spread = None
+        if return_error or covariance is not None:
+            spread = covariance_array(self, covariance)
+        percent, error = atomic_percent(
+            self, found, minimum_counts=minimum_counts, covariance=spread
+        )
+        return (percent, error) if return_error else percent
+
+    def composition_phases(self, elements=None, phases="auto"):
+        """Phases in the distribution of the atomic percent of each element: a mixture of Gaussians.
+
+        Every pixel that has a composition counts once, so shares are shares of area. Mixed pixels and
+        noise are in the spreads.
+
+        Parameters
+        ----------
+        elements : list of str, optional
+            Elements; all by default.
+        phases : "auto", int, or dict of element to these, default "auto"
+            Number of Gaussians. "auto" takes from one to four: the number of least Bayesian information
+            criterion, of those whose Gaussians are peaks with valleys between them and hold at least 2 %.
+
+        Returns
+        -------
+        dict of str to list of Phase
+            ``mean``, ``spread`` (standard deviation), both in atomic percent, and ``share`` of every phase,
+            in order of the means.
+
+        Raises
+        ------
+        ValueError
+            If these maps are not atomic percent, or an argument cannot be used.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import hyperspy_fusedmm as fmm
+        >>> gallium = np.random.default_rng(0).normal(40, 1, (64, 64))
+        >>> maps = fmm.element_maps({"Ga": gallium, "O": 100 - gallium})
+        >>> percent = maps.atomic_percent([1, 1])
+        >>> print(percent.composition_phases()["Ga"][0])
+        40.0 ± 1.0 (100 %)
+        """
+        from .composition import phases_of
+
+        return phases_of(self, elements, phases)
+
+    def plot_composition_histogram(self, elements=None, phases="auto", colors=None, axes=None):
+        """Plot how often each atomic percent occurs, with the phases found.
+
+        Parameters
+        ----------
+        elements, phases
+            As :meth:`composition_phases`, which returns the numbers that the legends show.
+        colors : list or dict of matplotlib colours, optional
+            One per element.
+        axes : sequence of matplotlib Axes, optional
+            Where to draw, one per element; by default a figure of its own.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+
+        Raises
+        ------
+        ValueError
+            As :meth:`composition_phases`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import hyperspy_fusedmm as fmm
+        >>> gallium = np.random.default_rng(0).normal(40, 1, (64, 64))
+        >>> maps = fmm.element_maps({"Ga": gallium, "O": 100 - gallium})
+        >>> figure = maps.atomic_percent([1, 1]).plot_composition_histogram()
+        """
+        from ..drawing.composition_histogram import plot_composition_histogram
+
+        return plot_composition_histogram(
+            self, elements=elements, phases=phases, colors=colors, axes=axes
+        )
+
     # Whatever takes maps away has to take their names away too.
 
     def _names(self):

@@ -1,0 +1,217 @@
+"""Atomic percent of fused maps, with standard errors."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..signals.composition import atomic_percent, sensitivities_for
+from ..solver.composition import atomic_fractions, fraction_variance, region_covariance
+from .scaling import restored_maps
+
+REPLICATES = 15
+
+
+@dataclass(frozen=True, eq=False)
+class RegionComposition:
+    """Composition of a region; printed as a table.
+
+    Attributes
+    ----------
+    elements : list of str
+    percent : (E,) array
+        Atomic percent of the atoms of all pixels together.
+    counting_error : (E,) array
+        Standard error by noise and regularization, in atomic percent.
+    sensitivities_error : (E,) array
+        Standard error by the sensitivities. It is the same error in every region: it does not average
+        out, and leaves differences between regions almost alone.
+    pixels : int
+        Pixels in the region.
+    """
+
+    elements: list
+    percent: np.ndarray
+    counting_error: np.ndarray
+    sensitivities_error: np.ndarray
+    pixels: int
+
+    @property
+    def standard_error(self):
+        """Standard error by both, (E,), in atomic percent."""
+        return np.hypot(self.counting_error, self.sensitivities_error)
+
+    def __str__(self):
+        both = bool(self.sensitivities_error.any())
+        lines = [f"Composition of {self.pixels} pixels in atomic percent, ± one standard error"]
+        if both:
+            lines.append("             all      counting  sensitivities")
+        for name, percent, error, *parts in zip(
+            self.elements, self.percent, self.standard_error, self.counting_error, self.sensitivities_error
+        ):  # fmt: skip
+            digits = decimals(error)
+            line = f"{name:5s}{percent:6.{digits}f} ± {error:.{digits}f}"
+            if both:
+                line = f"{line:21s}" + "".join(f"  {part:<8.{digits}f}" for part in parts)
+            lines.append(line.rstrip())
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+
+def decimals(error):
+    """Decimals that show an error to two digits, from 1 to 4."""
+    if not (np.isfinite(error) and error > 0):
+        return 2
+    return int(np.clip(1 - np.floor(np.log10(error)), 1, 4))
+
+
+class Composition:
+    """From the maps of a fit, and the covariance of their errors, to atomic percent."""
+
+    def atomic_percent(
+        self,
+        sensitivities=None,
+        *,
+        return_error=False,
+        minimum_counts="auto",
+        sensitivities_error="auto",
+        method="bootstrap",
+        replicates=REPLICATES,
+        seed=0,
+        show_progressbar=None,
+        num_workers=None,
+    ):
+        """Atomic percent of each element at every pixel of the fused maps, with its standard error.
+
+        The errors of the elements at a pixel are taken together (:meth:`covariance`): where the HAADF image
+        fixes the sum, one element is too high where the other is too low, and their ratio is less well
+        known than each of them.
+
+        Parameters
+        ----------
+        sensitivities, minimum_counts, sensitivities_error
+            As :meth:`ElementMaps.atomic_percent`.
+        return_error : bool, default False
+            Return the standard error as well.
+        method, replicates, seed, show_progressbar, num_workers
+            Of the errors: as :meth:`standard_error`.
+
+        Returns
+        -------
+        percent : ElementMaps
+        standard_error : ElementMaps
+            One sigma, in atomic percent; only where asked for.
+
+        Raises
+        ------
+        RuntimeError
+            Before :meth:`fit`.
+        ValueError
+            As :meth:`ElementMaps.atomic_percent` and :meth:`standard_error`.
+
+        Notes
+        -----
+        Errors are carried over to first order (delta method), so they are meant for pixels where they are
+        small beside the whole. For those of the weights see `sensitivities_error`.
+
+        Examples
+        --------
+        >>> import hyperspy_fusedmm as fmm
+        >>> film = fmm.data.gallium_oxide_film(shape=(32, 32), dose=10)
+        >>> model = film.maps.create_model(film.haadf, sensitivities=film.sensitivities)
+        >>> model.fit(show_progressbar=False)
+        >>> percent, error = model.atomic_percent(return_error=True, show_progressbar=False)
+        >>> error
+        <ElementMaps, title: Gallium oxide film, counts (fused) \
+(standard error of atomic percent), dimensions: (2|32, 32)>
+        """
+        fused = self.fused
+        found = self._sensitivities_for(fused, sensitivities, sensitivities_error)
+        covariance = None
+        if return_error:
+            covariance = self.covariance(
+                method,
+                replicates=replicates,
+                seed=seed,
+                show_progressbar=show_progressbar,
+                num_workers=num_workers,
+            ).data
+        percent, error = atomic_percent(
+            fused, found, minimum_counts=minimum_counts, covariance=covariance
+        )
+        return (percent, error) if return_error else percent
+
+    def region_composition(
+        self,
+        roi,
+        sensitivities=None,
+        *,
+        sensitivities_error="auto",
+        replicates=REPLICATES,
+        seed=0,
+        show_progressbar=None,
+        num_workers=None,
+    ):
+        """Composition of a region, with its standard error.
+
+        It is that of all atoms within: thick pixels count more than thin ones, and vacuum does not.
+
+        Parameters
+        ----------
+        roi : hyperspy ROI, or array or signal of bool of shape (R, C)
+            Region, in the coordinates of the maps where it is a ROI.
+        sensitivities, sensitivities_error
+            As :meth:`ElementMaps.atomic_percent`.
+        replicates, seed, show_progressbar, num_workers
+            As :meth:`standard_error`.
+
+        Returns
+        -------
+        RegionComposition
+            ``percent``, ``standard_error`` and its two parts ``counting_error`` and ``sensitivities_error``,
+            each of shape (E,); printing it gives a table.
+
+        Raises
+        ------
+        RuntimeError
+            Before :meth:`fit`.
+        ValueError
+            As :meth:`region_error` and :meth:`ElementMaps.atomic_percent`; if nothing was found in the region.
+
+        Examples
+        --------
+        >>> import hyperspy.api as hs
+        >>> import hyperspy_fusedmm as fmm
+        >>> film = fmm.data.gallium_oxide_film(shape=(32, 32), dose=10)
+        >>> model = film.maps.create_model(film.haadf, sensitivities=film.sensitivities)
+        >>> model.fit(show_progressbar=False)
+        >>> roi = hs.roi.RectangularROI(2, 2, 14, 14)    # in nm
+        >>> found = model.region_composition(roi, show_progressbar=False)
+        >>> found.elements, found.pixels
+        (['Ga', 'O'], 576)
+        >>> bool(abs(found.percent[0] - 40) < 3 * found.standard_error[0])
+        True
+        """
+        fused = self.fused
+        found = self._sensitivities_for(fused, sensitivities, sensitivities_error)
+        mask = self._region_mask(roi)
+        means = restored_maps(self._fitted["maps"], self._setup)[:, mask].mean(axis=1, dtype=float)
+        if not (means / found.values).sum() > 0:
+            raise ValueError("roi: found no atoms of any element within; it has no composition.")
+        scale = self._setup["map_scale"]
+        covariance = region_covariance(
+            self._refits(replicates, seed, show_progressbar, num_workers), mask
+        ) * np.outer(scale, scale)
+        nothing = np.zeros_like(covariance)
+        return RegionComposition(
+            elements=list(fused.elements),
+            percent=100 * atomic_fractions(means, found.values),
+            counting_error=100 * np.sqrt(fraction_variance(means, covariance, found.values)),
+            sensitivities_error=100
+            * np.sqrt(fraction_variance(means, nothing, found.values, found.error)),
+            pixels=int(mask.sum()),
+        )
+
+    def _sensitivities_for(self, fused, given, error):
+        errors = self._setup.get("weights_error", None)
+        return sensitivities_for(fused, given, error, weights_error=errors)

@@ -1,0 +1,357 @@
+"""From counts to atomic percent: which sensitivities, where there is anything, and the signal."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..solver.composition import atomic_fractions, fraction_variance
+from ..solver.mixture import binned, fit_phases
+from ..solver.out_of_core import solution_of
+from .names import atomic_number
+
+QUANTITY = "Atomic percent (%)"
+# Of the counts that a typical pixel of the specimen has.
+LEAST_SHARE = 0.05
+
+
+@dataclass(frozen=True)
+class Sensitivities:
+    """Counts that one atom of each element yields, and how well that is known.
+
+    Attributes
+    ----------
+    values : (E,) array
+        Up to a common factor.
+    source : str
+        "given", "sensitivities of the fit" or "weights".
+    error : (E,) array
+        Relative standard errors.
+    """
+
+    values: np.ndarray
+    source: str
+    error: np.ndarray
+
+
+def atomic_percent(maps, sensitivities, *, minimum_counts="auto", covariance=None):
+    """Atomic percent of element maps and, where a covariance is given, their standard error.
+
+    Parameters
+    ----------
+    maps : ElementMaps
+    sensitivities : Sensitivities
+    minimum_counts : "auto" or float
+        As :meth:`ElementMaps.atomic_percent`.
+    covariance : (E, E, R, C) or (E, R, C) array, optional
+        Covariance of the errors of the maps, or their variance where they are independent.
+
+    Returns
+    -------
+    percent : ElementMaps
+    standard_error : ElementMaps or None
+
+    Raises
+    ------
+    ValueError
+        If `minimum_counts` is no number >= 0.
+    """
+    values = _elements_first(maps, maps.data)
+    total = values.sum(axis=0)
+    least = _least_counts(maps, total, minimum_counts)
+    # Nothing at all is no composition, whatever the threshold.
+    enough = (total >= least) & (total > 0)
+    array = _array_module(maps)
+    percent = 100 * array.where(enough, atomic_fractions(values, sensitivities.values), np.nan)
+    told = {
+        "sensitivities": sensitivities.values.tolist(),
+        "sensitivities_source": sensitivities.source,
+        "minimum_counts": "auto" if hasattr(least, "dask") else float(least),
+    }
+    signal = _percent_maps(maps, percent, "atomic percent", told)
+    if covariance is None:
+        return signal, None
+    variance = fraction_variance(values, covariance, sensitivities.values, sensitivities.error)
+    deviation = 100 * array.where(enough, array.sqrt(variance), np.nan)
+    told = {**told, "sensitivities_error": sensitivities.error.tolist()}
+    deviations = _percent_maps(maps, deviation, "standard error of atomic percent", told)
+    if not maps._lazy:
+        signal.set_noise_variance(_variance_of(deviations))
+    return signal, deviations
+
+
+def sensitivities_for(maps, given=None, error="auto", weights_error=None):
+    """Sensitivities that were given, or else those that the fusion of these maps tells of.
+
+    Parameters
+    ----------
+    maps : ElementMaps
+    given : (E,), dict or None
+        As :meth:`ElementMaps.atomic_percent`.
+    error : "auto", float, (E,) or dict
+        Relative standard errors; "auto" takes `weights_error` where the weights were fitted.
+    weights_error : (E,) array, optional
+        Standard errors of the fitted weights, in the order of the maps that were fused.
+
+    Returns
+    -------
+    Sensitivities
+
+    Raises
+    ------
+    ValueError
+        If what was given does not fit the maps, or nothing was given and the weights of the HAADF
+        image say nothing of the sensitivities.
+    """
+    from ..models import checks
+
+    names = _checked_names(maps)
+    if given is not None:
+        values = checks.per_element(given, names, "sensitivities", positive=True)
+        source = "given"
+    else:
+        values, source, weights_error = _of_fusion(maps, weights_error)
+    relative = np.zeros(len(names))
+    if isinstance(error, str):
+        checks.choice(error, ("auto",), "sensitivities_error")
+        if source == "weights" and weights_error is not None:
+            relative = np.asarray(weights_error, dtype=float)
+    else:
+        relative = checks.per_element(error, names, "sensitivities_error")
+    return Sensitivities(values, source, relative)
+
+
+def covariance_array(maps, covariance):
+    """Covariance of the errors of maps, from a signal or from what the maps themselves tell.
+
+    Parameters
+    ----------
+    maps : ElementMaps
+    covariance : signal or array of shape (E, E, R, C), or None
+        None takes the noise variance of maps that were not fused.
+
+    Returns
+    -------
+    (E, E, R, C) or (E, R, C) array
+
+    Raises
+    ------
+    ValueError
+        If it has another shape, or there is none.
+    """
+    from ..models import checks
+
+    if covariance is not None:
+        data = covariance.data if hasattr(covariance, "axes_manager") else np.asarray(covariance)
+        shape = (maps._map_count,) + maps.data.shape
+        if data.shape != shape:
+            raise ValueError(
+                f"covariance: found an array of shape {data.shape}; {shape}, as model.covariance() "
+                "returns it for these maps, is needed."
+            )
+        return data if maps._lazy else checks.values_of(data)
+    variance = maps.get_noise_variance()
+    if variance is None or maps.metadata.has_item("FusedMultiModal"):
+        raise ValueError(
+            "return_error: these maps do not tell how the errors of the elements go together. Of fused "
+            "maps, ask the model: model.atomic_percent(return_error=True), with the model from "
+            "fuse(..., return_model=True), or pass covariance=model.covariance(). Of measured counts, call "
+            "estimate_poissonian_noise_variance() first."
+        )
+    data = checks.values_of(variance)
+    return np.broadcast_to(data, maps.data.shape) if data.ndim == 0 else data
+
+
+def phases_of(percent, elements=None, phases="auto"):
+    """Gaussians in the distribution of the atomic percent of each element.
+
+    Parameters
+    ----------
+    percent : ElementMaps
+        Atomic percent.
+    elements : list of str, optional
+    phases : "auto", int, or dict of element to these
+
+    Returns
+    -------
+    dict of str to list of Phase
+
+    Raises
+    ------
+    ValueError
+        If the maps are not atomic percent, an element is not among them, or a number of phases is no
+        whole number >= 1.
+    """
+    from ..drawing.overlay import choose_elements
+    from ..models import checks
+
+    require_percent(percent)
+    elements = choose_elements(percent, elements)
+    numbers = phases
+    if not isinstance(phases, dict):
+        numbers = dict.fromkeys(elements, phases)
+    else:
+        numbers = dict(zip(elements, checks.from_dict(phases, elements, "phases", "auto")))
+    for number in numbers.values():
+        if isinstance(number, str):
+            checks.choice(number, ("auto",), "phases")
+        else:
+            checks.whole_number(number, "phases", 1)
+    return {
+        element: fit_phases(*binned(checks.values_of(percent.get_map(element))), number)
+        for element, number in numbers.items()
+    }
+
+
+def require_percent(maps):
+    """Raise ValueError unless maps are atomic percent."""
+    if not is_percent(maps):
+        raise ValueError(
+            "These maps are not atomic percent (metadata.Signal.quantity: found "
+            f"{maps.metadata.get_item('Signal.quantity', None)!r}; {QUANTITY!r} is needed); call "
+            "atomic_percent() first."
+        )
+
+
+def is_percent(maps):
+    """Whether maps came out of :func:`atomic_percent`."""
+    return maps.metadata.get_item("Signal.quantity", None) == QUANTITY
+
+
+def _checked_names(maps):
+    """Names of maps of which fractions can be formed."""
+    if is_percent(maps):
+        raise ValueError("atomic_percent: these maps are atomic percent already.")
+    elements, names = maps.elements, maps._map_names()
+    if len(names) < 2:
+        raise ValueError(
+            f"atomic_percent: found {len(names)} named maps ({', '.join(names) or 'none'}); at least two "
+            "are needed, since one element on its own is 100 % everywhere."
+        )
+    twice = sorted({element for element in elements if elements.count(element) > 1})
+    if twice:
+        raise ValueError(
+            f"atomic_percent: found several maps of {', '.join(twice)} ({', '.join(names)}); one per "
+            "element is needed: choose with inav, or add the lines up with element_maps(sum_lines=True)."
+        )
+    return names
+
+
+def _of_fusion(maps, weights_error):
+    """Sensitivities that go with the HAADF weights that these maps were fused with."""
+    made = maps.metadata.get_item("FusedMultiModal", None)
+    rule = None if made is None else made.get_item("weights_rule", None)
+    if rule is None:
+        raise ValueError(
+            "sensitivities: found none, and these maps were not fused; the counts that one atom of each "
+            f"element yields are needed, for {', '.join(maps.elements)}."
+        )
+    fused = list(made.elements)
+    if any(fused.count(element) != 1 for element in maps.elements):
+        raise ValueError(
+            f"sensitivities: found none, and these maps were fused as {', '.join(fused)}, which are not "
+            f"the elements {', '.join(maps.elements)}; pass sensitivities."
+        )
+    positions = [fused.index(element) for element in maps.elements]
+    if rule == "sensitivities":
+        values = np.array(made.sensitivities, dtype=float)[positions]
+        return values, "sensitivities of the fit", None
+    _refuse_weights(made, rule)
+    weights = np.array(made.weights, dtype=float)[positions]
+    if not (weights > 0).all():
+        without = [e for e, weight in zip(maps.elements, weights) if not weight > 0]
+        raise ValueError(
+            f"sensitivities: found none, and the HAADF image gives {', '.join(without)} no weight, so it "
+            "says nothing of the number of these atoms; pass sensitivities, or leave them out with inav."
+        )
+    numbers = np.array([atomic_number(element) for element in maps.elements], dtype=float)
+    # An atom adds Z**gamma to the image. The power model takes the power of weight times map: Z of each.
+    exponent = float(made.gamma) if made.forward == "linear" else 1.0
+    if weights_error is not None:
+        weights_error = np.asarray(weights_error, dtype=float)[positions] / weights
+    return numbers**exponent / weights, "weights", weights_error
+
+
+# Why weights by each rule do not tell how many counts an atom yields.
+_REASONS = {
+    "none": "these maps were fused without a HAADF image",
+    "prior": "the maps did not determine the weights of the HAADF image, which were taken from the atomic "
+    "numbers as if atoms of all elements yielded the same counts",
+    "preset": "the preset scaled every map and took the weights of the HAADF image from the atomic numbers",
+}
+
+
+def _refuse_weights(made, rule):
+    reason = _REASONS.get(rule)
+    if rule not in ("given", "fitted") and reason is None:
+        reason = (
+            f"the weights of the HAADF image were not found from the data (weights_rule: {rule!r})"
+        )
+    if rule == "fitted" and made.forward != "linear":
+        reason = (
+            "of the weights of the power model only the common factor is found from the data, their ratios "
+            "are those of the atomic numbers"
+        )
+    if made.get_item("preset", None) is not None:
+        reason = _REASONS["preset"]
+    if made.get_item("gamma_rule", None) == "fitted":
+        reason = "gamma was fitted, and with both gamma and the weights free, any sensitivities explain the image"
+    if reason is not None:
+        raise ValueError(
+            f"sensitivities: found none, and {reason}; pass sensitivities, the counts that one atom of each "
+            "element yields."
+        )
+
+
+def _least_counts(maps, total, minimum):
+    from ..models import checks
+
+    if not isinstance(minimum, str):
+        return checks.number(minimum, "minimum_counts", 0.0)
+    checks.choice(minimum, ("auto",), "minimum_counts")
+    if maps._lazy and solution_of(maps.data) is None:
+        # Read twice rather than held in memory until the threshold is known. Not so where maps are
+        # solved on computing, which must happen once.
+        from dask.graph_manipulation import clone
+
+        total = clone(total)
+    # Mean of the counts weighted by themselves: vacuum, however much of it, does not count.
+    counts = total.clip(0, None).astype(float)
+    return LEAST_SHARE * (counts**2).sum() / _array_module(maps).maximum(counts.sum(), 1e-300)
+
+
+def _array_module(maps):
+    if not maps._lazy:
+        return np
+    import dask.array
+
+    return dask.array
+
+
+def _element_position(maps):
+    return maps._element_axis.index_in_array
+
+
+def _elements_first(maps, data):
+    return _array_module(maps).moveaxis(data, _element_position(maps), 0)
+
+
+def _percent_maps(maps, values, what, told):
+    """Maps like those given, of other values."""
+    values = _array_module(maps).moveaxis(values, 0, _element_position(maps))
+    signal = maps._deepcopy_with_new_data(values.astype(np.float32))
+    signal.metadata.Signal.quantity = QUANTITY
+    signal.metadata.General.title = f"{maps.metadata.General.title} ({what})".strip()
+    # Noise and background are those of the counts.
+    if signal.metadata.has_item("Background"):
+        del signal.metadata.Background
+    if signal.metadata.has_item("Signal.Noise_properties"):
+        del signal.metadata.Signal.Noise_properties
+    signal.metadata.set_item("FusedMultiModal.atomic_percent", told)
+    return signal
+
+
+def _variance_of(deviations):
+    from hyperspy.signals import Signal2D
+
+    axes = deviations.axes_manager._get_axes_dicts()
+    return Signal2D(deviations.data**2, axes=axes)

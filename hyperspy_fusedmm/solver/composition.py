@@ -1,0 +1,156 @@
+"""Atomic fractions of maps, and how errors of the maps become errors of the fractions.
+
+With ``n_i = x_i / s_i`` the atoms that ``x_i`` counts at ``s_i`` counts per atom stand for, the atomic
+fraction is ``p_i = n_i / sum_j n_j``. Its derivatives,
+
+    dp_i / dx_j = (delta_ij - p_i) / (s_j sum_k n_k)    and    dp_i / dlog(s_j) = -p_i (delta_ij - p_j),
+
+carry small errors over: the delta method [1]_. Only ratios of the sensitivities matter.
+
+References
+----------
+.. [1] Casella & Berger, Statistical Inference, 2nd ed., section 5.5.4 (2002).
+"""
+
+import numpy as np
+
+__all__ = ["atomic_fractions", "fraction_covariance", "fraction_variance", "region_covariance"]
+
+
+def atomic_fractions(maps, sensitivities):
+    """Atomic fractions of maps.
+
+    Parameters
+    ----------
+    maps : (E, ...) array
+        NumPy or Dask.
+    sensitivities : (E,) array
+        Counts that one atom yields, up to one factor.
+
+    Returns
+    -------
+    (E, ...) array
+        They add up to 1; NaN or infinite where the atoms add up to 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> atomic_fractions(np.array([4.0, 6.0]), [1.0, 0.5])
+    array([0.25, 0.75])
+    """
+    atoms = maps * _along(1.0 / np.asarray(sensitivities, dtype=float), maps.ndim)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return atoms / atoms.sum(axis=0)
+
+
+def fraction_covariance(maps, covariance, sensitivities, sensitivities_error=0.0):
+    """Covariance of the errors of atomic fractions.
+
+    Parameters
+    ----------
+    maps : (E, ...) array
+    covariance : (E, E, ...) array
+        Covariance of the errors of the maps.
+    sensitivities : (E,) array
+        Counts that one atom yields, up to one factor.
+    sensitivities_error : float or (E,) array, default 0
+        Relative standard errors of the sensitivities, independent of each other.
+
+    Returns
+    -------
+    (E, E, ...) array
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> counts = np.array([40.0, 60.0])
+    >>> found = fraction_covariance(counts, np.diag(counts), [1.0, 1.0])
+    >>> np.allclose(found[0, 0], 0.4 * 0.6 / 100)    # as of a binomial share
+    True
+    """
+    fractions, by_count, relative = _terms(maps, sensitivities, sensitivities_error)
+    slopes = _slopes(fractions)
+    of_maps = slopes * by_count
+    found = np.einsum("ij...,jk...,lk...->il...", of_maps, covariance, of_maps)
+    of_sensitivities = slopes * (fractions * relative)
+    return found + np.einsum("ij...,lj...->il...", of_sensitivities, of_sensitivities)
+
+
+def fraction_variance(maps, covariance, sensitivities, sensitivities_error=0.0):
+    """Variance of the errors of atomic fractions: the diagonal of `fraction_covariance`.
+
+    It needs less memory: no other array of shape (E, E, ...) is made.
+
+    Parameters
+    ----------
+    maps : (E, ...) array
+    covariance : (E, E, ...) or (E, ...) array
+        Covariance of the errors of the maps, or their variance where they are independent.
+    sensitivities, sensitivities_error
+        As `fraction_covariance`.
+
+    Returns
+    -------
+    (E, ...) array
+    """
+    fractions, by_count, relative = _terms(maps, sensitivities, sensitivities_error)
+    elements = range(len(fractions))
+    independent = covariance.ndim == fractions.ndim
+    rows = []
+    for i in elements:
+        slopes = [(float(i == j) - fractions[i]) for j in elements]
+        row = sum((slopes[j] * fractions[j] * relative[j]) ** 2 for j in elements)
+        for j in elements:
+            of_map = slopes[j] * by_count[j]
+            if independent:
+                row = row + of_map**2 * covariance[j]
+                continue
+            for k in elements:
+                row = row + of_map * covariance[j, k] * slopes[k] * by_count[k]
+        rows.append(row)
+    # Rounding of a covariance that is singular may leave it a little below 0.
+    return np.maximum(np.stack(rows), 0.0)
+
+
+def region_covariance(errors, mask):
+    """Covariance between elements of the errors of the means over a region.
+
+    Its diagonal is the square of :meth:`Bootstrap.region_error`.
+
+    Parameters
+    ----------
+    errors : Bootstrap
+    mask : (R, C) array of bool
+
+    Returns
+    -------
+    (E, E) array
+    """
+    means = errors.errors[:, :, mask].mean(axis=2, dtype=float)
+    products = means.T @ means
+    scale = np.sqrt(np.diag(products))
+    correlation = products / np.where(scale > 0, np.outer(scale, scale), 1.0)
+    np.fill_diagonal(correlation, 1.0)
+    error = errors.region_error(mask)
+    return correlation * np.outer(error, error)
+
+
+def _along(values, dimensions):
+    return values.reshape((-1,) + (1,) * (dimensions - 1))
+
+
+def _terms(maps, sensitivities, sensitivities_error):
+    """Fractions, change of the share of an element with its counts, and relative errors."""
+    inverse = _along(1.0 / np.asarray(sensitivities, dtype=float), maps.ndim)
+    atoms = maps * inverse
+    total = atoms.sum(axis=0)
+    relative = np.broadcast_to(np.asarray(sensitivities_error, dtype=float), (len(maps),))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return atoms / total, inverse / total, _along(relative, maps.ndim)
+
+
+def _slopes(fractions):
+    """delta_ij - p_i, (E, E, ...)."""
+    elements = len(fractions)
+    identity = np.eye(elements).reshape((elements, elements) + (1,) * (fractions.ndim - 1))
+    return identity - fractions[:, np.newaxis]
