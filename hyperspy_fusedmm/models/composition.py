@@ -4,9 +4,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..signals.composition import atomic_percent, sensitivities_for
-from ..solver.composition import atomic_fractions, fraction_variance, region_covariance
-from .scaling import restored_maps
+from ..signals.composition import atomic_percent, kept_by, sensitivities_for
+from ..solver.composition import (
+    atomic_fractions,
+    fraction_variance,
+    keeping_totals,
+    kept_counts,
+    region_covariance,
+)
+from .scaling import restored_maps, scaled_maps
 
 REPLICATES = 15
 
@@ -66,7 +72,19 @@ def decimals(error):
 
 
 class Composition:
-    """From the maps of a fit, and the covariance of their errors, to atomic percent."""
+    """From the maps of a fit, and the covariance of their errors, to atomic percent.
+
+    ``_kept`` holds the share of the counts of each element that is in its fused map, and the fit it is of.
+    """
+
+    _kept = None
+
+    @property
+    def fused(self):
+        fused = super().fused
+        if self.preset is None:
+            fused.metadata.FusedMultiModal.kept_counts = self._kept_counts().tolist()
+        return fused
 
     def atomic_percent(
         self,
@@ -74,6 +92,7 @@ class Composition:
         *,
         return_error=False,
         minimum_counts="auto",
+        keep_totals=True,
         sensitivities_error="auto",
         method="bootstrap",
         replicates=REPLICATES,
@@ -89,7 +108,7 @@ class Composition:
 
         Parameters
         ----------
-        sensitivities, minimum_counts, sensitivities_error
+        sensitivities, minimum_counts, keep_totals, sensitivities_error
             As :meth:`ElementMaps.atomic_percent`.
         return_error : bool, default False
             Return the standard error as well.
@@ -127,17 +146,17 @@ class Composition:
         """
         fused = self.fused
         found = self._sensitivities_for(fused, sensitivities, sensitivities_error)
-        covariance = None
+        kept, covariance, of_totals = kept_by(fused, keep_totals), None, 0.0
         if return_error:
-            covariance = self.covariance(
-                method,
-                replicates=replicates,
-                seed=seed,
-                show_progressbar=show_progressbar,
-                num_workers=num_workers,
-            ).data
+            options = (replicates, seed, show_progressbar, num_workers)
+            covariance, of_totals = self._scaled_covariance(kept, method, options)
         percent, error = atomic_percent(
-            fused, found, minimum_counts=minimum_counts, covariance=covariance
+            fused,
+            found,
+            minimum_counts=minimum_counts,
+            kept=kept,
+            covariance=covariance,
+            relative_error=of_totals,
         )
         return (percent, error) if return_error else percent
 
@@ -146,6 +165,7 @@ class Composition:
         roi,
         sensitivities=None,
         *,
+        keep_totals=True,
         sensitivities_error="auto",
         replicates=REPLICATES,
         seed=0,
@@ -160,7 +180,7 @@ class Composition:
         ----------
         roi : hyperspy ROI, or array or signal of bool of shape (R, C)
             Region, in the coordinates of the maps where it is a ROI.
-        sensitivities, sensitivities_error
+        sensitivities, keep_totals, sensitivities_error
             As :meth:`ElementMaps.atomic_percent`.
         replicates, seed, show_progressbar, num_workers
             As :meth:`standard_error`.
@@ -194,23 +214,61 @@ class Composition:
         """
         fused = self.fused
         found = self._sensitivities_for(fused, sensitivities, sensitivities_error)
-        mask = self._region_mask(roi)
+        mask, kept = self._region_mask(roi), kept_by(fused, keep_totals)
         means = restored_maps(self._fitted["maps"], self._setup)[:, mask].mean(axis=1, dtype=float)
+        means = means if kept is None else means / kept
         if not (means / found.values).sum() > 0:
             raise ValueError("roi: found no atoms of any element within; it has no composition.")
+        errors, of_totals = self._scaled_errors(
+            kept, (replicates, seed, show_progressbar, num_workers)
+        )
         scale = self._setup["map_scale"]
-        covariance = region_covariance(
-            self._refits(replicates, seed, show_progressbar, num_workers), mask
-        ) * np.outer(scale, scale)
+        covariance = region_covariance(errors, mask) * np.outer(scale, scale)
         nothing = np.zeros_like(covariance)
+        counting = fraction_variance(means, covariance, found.values, of_totals)
+        systematic = fraction_variance(means, nothing, found.values, found.error)
         return RegionComposition(
             elements=list(fused.elements),
             percent=100 * atomic_fractions(means, found.values),
-            counting_error=100 * np.sqrt(fraction_variance(means, covariance, found.values)),
-            sensitivities_error=100
-            * np.sqrt(fraction_variance(means, nothing, found.values, found.error)),
+            counting_error=100 * np.sqrt(counting),
+            sensitivities_error=100 * np.sqrt(systematic),
             pixels=int(mask.sum()),
         )
+
+    def _net_counts(self):
+        """Measured maps less the background, in the units of the objective."""
+        background = self._setup["background"]
+        if background.ndim == 1:
+            background = background[:, np.newaxis, np.newaxis]
+        return scaled_maps(self._counts(), self._setup) - background
+
+    def _kept_counts(self):
+        if self._kept is None or self._kept[0] is not self._fitted:
+            self._kept = self._fitted, kept_counts(self._fitted["maps"], self._net_counts())
+        return self._kept[1]
+
+    def _scaled_errors(self, kept, options):
+        """Refits of the maps, scaled to the totals of the counts, and the relative errors of these."""
+        found = self._refits(*options)
+        if kept is None:
+            return found, 0.0
+        totals = self._net_counts().sum(axis=(1, 2), dtype=float)
+        noise = np.sqrt(found.noise.sum(axis=(1, 2), dtype=float))
+        of_totals = np.where(totals > 0, noise / np.where(totals > 0, totals, 1), 0.0)
+        return keeping_totals(found, self._fitted["maps"], kept), of_totals
+
+    def _scaled_covariance(self, kept, method, options):
+        """Covariance (E, E, R, C) of the errors of maps scaled to their totals, in their own units."""
+        if method == "bootstrap" and kept is not None:
+            errors, of_totals = self._scaled_errors(kept, options)
+            scale = self._setup["map_scale"]
+            covariance = errors.covariance()
+            return covariance * np.multiply.outer(scale, scale)[:, :, None, None], of_totals
+        names = ("replicates", "seed", "show_progressbar", "num_workers")
+        covariance = self.covariance(method, **dict(zip(names, options))).data
+        if kept is not None:
+            covariance = covariance / np.multiply.outer(kept, kept)[:, :, None, None]
+        return covariance, 0.0
 
     def _sensitivities_for(self, fused, given, error):
         errors = self._setup.get("weights_error", None)

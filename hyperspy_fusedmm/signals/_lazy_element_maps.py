@@ -63,7 +63,11 @@ class LazyElementMaps(ElementMaps, LazySignal2D):
         if fuses_in_chunks(self, options):
             options.pop("return_model", None)
             options.pop("standard_error", None)
-            return fuse_in_chunks(self, haadf, dict(options))
+            fused = fuse_in_chunks(self, haadf, dict(options))
+            # That of the part of the image on which everything was chosen.
+            if fused.metadata.has_item("FusedMultiModal.kept_counts"):
+                del fused.metadata.FusedMultiModal.kept_counts
+            return fused
         return super().fuse(haadf, **options)
 
     def compute(self, close_file=False, show_progressbar=None, **kwargs):

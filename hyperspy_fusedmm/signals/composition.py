@@ -4,14 +4,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..solver.composition import atomic_fractions, fraction_variance
+from ..solver.composition import atomic_fractions, fraction_variance, kept_counts
 from ..solver.mixture import binned, fit_phases
 from ..solver.out_of_core import solution_of
 from .names import atomic_number
+from .warning import warn_caller
 
 QUANTITY = "Atomic percent (%)"
 # Of the counts that a typical pixel of the specimen has.
 LEAST_SHARE = 0.05
+# Of its counts that the map of an element should have kept.
+LEAST_KEPT = 0.5
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,9 @@ class Sensitivities:
     error: np.ndarray
 
 
-def atomic_percent(maps, sensitivities, *, minimum_counts="auto", covariance=None):
+def atomic_percent(
+    maps, sensitivities, *, minimum_counts="auto", kept=None, covariance=None, relative_error=0.0
+):
     """Atomic percent of element maps and, where a covariance is given, their standard error.
 
     Parameters
@@ -42,8 +47,13 @@ def atomic_percent(maps, sensitivities, *, minimum_counts="auto", covariance=Non
     sensitivities : Sensitivities
     minimum_counts : "auto" or float
         As :meth:`ElementMaps.atomic_percent`.
+    kept : (E,) array, optional
+        Share of the counts of each element that is in its map, as :func:`kept_by` returns it.
     covariance : (E, E, R, C) or (E, R, C) array, optional
-        Covariance of the errors of the maps, or their variance where they are independent.
+        Covariance of the errors of the maps scaled to their totals, or their variance where they are
+        independent.
+    relative_error : float or (E,) array, default 0
+        Relative standard error of each map as a whole, besides those of the sensitivities.
 
     Returns
     -------
@@ -55,28 +65,105 @@ def atomic_percent(maps, sensitivities, *, minimum_counts="auto", covariance=Non
     ValueError
         If `minimum_counts` is no number >= 0.
     """
+    array = _array_module(maps)
     values = _elements_first(maps, maps.data)
+    if kept is not None:
+        values = values / kept.reshape((-1,) + (1,) * (values.ndim - 1))
     total = values.sum(axis=0)
     least = _least_counts(maps, total, minimum_counts)
     # Nothing at all is no composition, whatever the threshold.
     enough = (total >= least) & (total > 0)
-    array = _array_module(maps)
-    percent = 100 * array.where(enough, atomic_fractions(values, sensitivities.values), np.nan)
+    fractions = atomic_fractions(values, sensitivities.values)
     told = {
         "sensitivities": sensitivities.values.tolist(),
         "sensitivities_source": sensitivities.source,
         "minimum_counts": "auto" if hasattr(least, "dask") else float(least),
+        "kept_totals": kept is not None,
     }
+    percent = 100 * array.where(enough, fractions, np.nan)
     signal = _percent_maps(maps, percent, "atomic percent", told)
     if covariance is None:
         return signal, None
-    variance = fraction_variance(values, covariance, sensitivities.values, sensitivities.error)
-    deviation = 100 * array.where(enough, array.sqrt(variance), np.nan)
     told = {**told, "sensitivities_error": sensitivities.error.tolist()}
+    relative = np.hypot(sensitivities.error, relative_error)
+    variance = fraction_variance(values, covariance, sensitivities.values, relative)
+    # To first order errors may grow without bounds, but no fraction can be off by more than this.
+    deviation = array.minimum(array.sqrt(variance), array.maximum(fractions, 1 - fractions))
+    deviation = 100 * array.where(enough, deviation, np.nan)
     deviations = _percent_maps(maps, deviation, "standard error of atomic percent", told)
     if not maps._lazy:
         signal.set_noise_variance(_variance_of(deviations))
     return signal, deviations
+
+
+def kept_by(maps, keep_totals):
+    """Share of the counts of each element that fused maps have kept, or None where it does not matter.
+
+    Parameters
+    ----------
+    maps : ElementMaps
+        Fused maps.
+    keep_totals : bool or ElementMaps
+        As :meth:`ElementMaps.atomic_percent`.
+
+    Returns
+    -------
+    (E,) array or None
+
+    Raises
+    ------
+    ValueError
+        If measured maps are of other elements, or of another shape.
+
+    Warns
+    -----
+    UserWarning
+        If less than half of the counts of an element were kept.
+    """
+    if hasattr(keep_totals, "axes_manager"):
+        return _kept_of(maps, keep_totals)
+    if not isinstance(keep_totals, (bool, np.bool_)):
+        raise ValueError(
+            f"keep_totals: found {keep_totals!r}; True, False or the measured maps are needed."
+        )
+    made = maps.metadata.get_item("FusedMultiModal", None)
+    known = None if made is None else made.get_item("kept_counts", None)
+    if not keep_totals or known is None:
+        return None
+    fused = list(made.elements)
+    if any(fused.count(element) != 1 for element in maps.elements):
+        return None
+    kept = np.array(known, dtype=float)[[fused.index(element) for element in maps.elements]]
+    for element, share in zip(maps.elements, kept):
+        if share < LEAST_KEPT:
+            warn_caller(
+                f"{element}: {100 * share:.0f} % of its counts are in its fused map, regularization removed "
+                "the others; the composition of single pixels says little, that of regions is in the "
+                "counts."
+            )
+    return kept
+
+
+def _kept_of(maps, measured):
+    if measured.elements != maps.elements or measured.data.shape != maps.data.shape:
+        raise ValueError(
+            f"keep_totals: found maps of {', '.join(measured.elements)} of shape {measured.data.shape}; "
+            f"the measured maps, of {', '.join(maps.elements)} and of shape {maps.data.shape}, are needed."
+        )
+    net = measured.data
+    background = measured.metadata.get_item("Background.counts", None)
+    if background is not None:
+        net = net - background.data
+    images = maps.data.shape[-2:]
+    fused, net = (
+        _elements_first(maps, data).reshape((maps._map_count, -1, images[1]))
+        for data in (maps.data, net)
+    )
+    if maps._lazy and solution_of(maps.data) is None:
+        from dask.graph_manipulation import clone
+
+        fused = clone(fused)
+    return kept_counts(fused, net)
 
 
 def sensitivities_for(maps, given=None, error="auto", weights_error=None):
@@ -120,7 +207,7 @@ def sensitivities_for(maps, given=None, error="auto", weights_error=None):
     return Sensitivities(values, source, relative)
 
 
-def covariance_array(maps, covariance):
+def covariance_array(maps, covariance, kept=None):
     """Covariance of the errors of maps, from a signal or from what the maps themselves tell.
 
     Parameters
@@ -128,6 +215,8 @@ def covariance_array(maps, covariance):
     maps : ElementMaps
     covariance : signal or array of shape (E, E, R, C), or None
         None takes the noise variance of maps that were not fused.
+    kept : (E,) array, optional
+        Share of the counts of each element that is in its map; the maps are scaled by its inverse.
 
     Returns
     -------
@@ -148,7 +237,8 @@ def covariance_array(maps, covariance):
                 f"covariance: found an array of shape {data.shape}; {shape}, as model.covariance() "
                 "returns it for these maps, is needed."
             )
-        return data if maps._lazy else checks.values_of(data)
+        data = data if maps._lazy else checks.values_of(data)
+        return data if kept is None else data / (kept * kept[:, None])[:, :, None, None]
     variance = maps.get_noise_variance()
     if variance is None or maps.metadata.has_item("FusedMultiModal"):
         raise ValueError(

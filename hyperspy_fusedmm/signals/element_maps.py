@@ -450,6 +450,7 @@ class ElementMaps(Signal2D):
         *,
         return_error=False,
         minimum_counts="auto",
+        keep_totals=True,
         covariance=None,
         sensitivities_error="auto",
     ):
@@ -471,6 +472,11 @@ class ElementMaps(Signal2D):
             Pixels with fewer counts than this, of all elements together and in the units of the maps, are
             NaN: where there is nothing, nothing has a composition. "auto" takes 5 % of the counts of a
             typical pixel of the specimen, the mean of the counts weighted by themselves.
+        keep_totals : bool or ElementMaps, default True
+            Scale each fused map so that its total is that of the counts it was made of
+            (``metadata.FusedMultiModal.kept_counts`` tells the share it has). Regularization takes counts
+            away from faint elements, which would seem rarer than they are. Maps that were fused chunk by
+            chunk do not know their share: pass the measured maps.
         covariance : Signal2D or array of shape (E, E, R, C), optional
             Covariance of the errors of the maps, as
             :meth:`~hyperspy_fusedmm.FusedMultiModal.covariance` returns it. Without, maps that were not fused
@@ -494,6 +500,11 @@ class ElementMaps(Signal2D):
             If the sensitivities do not fit the maps; if there are none and the HAADF weights do not tell
             them; if there is but one map, or several of one element; or if the errors are not known.
 
+        Warns
+        -----
+        UserWarning
+            If less than half of the counts of an element are in its fused map.
+
         Notes
         -----
         A lazy scan is read twice to find the default of `minimum_counts`; maps that are yet to be fused are
@@ -515,14 +526,19 @@ class ElementMaps(Signal2D):
         >>> float(percent.get_map("Ga").data[0, 0])
         40.0
         """
-        from .composition import atomic_percent, covariance_array, sensitivities_for
+        from .composition import (
+            atomic_percent,
+            covariance_array,
+            kept_by,
+            sensitivities_for,
+        )
 
         found = sensitivities_for(self, sensitivities, sensitivities_error)
-        spread = None
-        if return_error or covariance is not None:
-            spread = covariance_array(self, covariance)
+        kept, spread = kept_by(self, keep_totals), None
+        if return_error:
+            spread = covariance_array(self, covariance, kept)
         percent, error = atomic_percent(
-            self, found, minimum_counts=minimum_counts, covariance=spread
+            self, found, minimum_counts=minimum_counts, kept=kept, covariance=spread
         )
         return (percent, error) if return_error else percent
 

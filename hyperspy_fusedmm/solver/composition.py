@@ -7,14 +7,28 @@ fraction is ``p_i = n_i / sum_j n_j``. Its derivatives,
 
 carry small errors over: the delta method [1]_. Only ratios of the sensitivities matter.
 
+Regularization takes counts away from faint maps: scaling a map by a factor shows that its total, where the
+objective is least, is that of the counts less ``lambda_tv`` times its variation. So the fractions of fused maps are
+biased towards strong elements. The totals of the counts are hardly biased or noisy, and maps scaled to
+have them are not either.
+
 References
 ----------
 .. [1] Casella & Berger, Statistical Inference, 2nd ed., section 5.5.4 (2002).
 """
 
+from dataclasses import replace
+
 import numpy as np
 
-__all__ = ["atomic_fractions", "fraction_covariance", "fraction_variance", "region_covariance"]
+__all__ = [
+    "atomic_fractions",
+    "fraction_covariance",
+    "fraction_variance",
+    "keeping_totals",
+    "kept_counts",
+    "region_covariance",
+]
 
 
 def atomic_fractions(maps, sensitivities):
@@ -110,6 +124,56 @@ def fraction_variance(maps, covariance, sensitivities, sensitivities_error=0.0):
         rows.append(row)
     # Rounding of a covariance that is singular may leave it a little below 0.
     return np.maximum(np.stack(rows), 0.0)
+
+
+def kept_counts(maps, net):
+    """Share of the counts of each element that is in its fused map.
+
+    Parameters
+    ----------
+    maps : (E, R, C) array
+        Fused maps; NumPy or Dask.
+    net : (E, R, C) array
+        Measured maps less the background.
+
+    Returns
+    -------
+    (E,) array
+        1 where the total of either is not above 0.
+    """
+    found, wanted = (a.sum(axis=(1, 2), dtype=float) for a in (maps, net))
+    known = (found > 0) & (wanted > 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(known, found / wanted, 1.0)
+
+
+def keeping_totals(errors, maps, kept):
+    """Errors of maps that are scaled to the totals that were measured, as those of the refits are.
+
+    What is left out is the noise of the totals themselves.
+
+    Parameters
+    ----------
+    errors : Bootstrap
+        Of the maps as they are.
+    maps : (E, R, C) array
+        Fused maps.
+    kept : (E,) array
+        As `kept_counts` returns it.
+
+    Returns
+    -------
+    Bootstrap
+    """
+    wanted = errors.pilot.sum(axis=(1, 2), dtype=float)
+    scaled = np.empty_like(errors.errors)
+    for k, error in enumerate(errors.errors):
+        refit = errors.pilot + error
+        found = refit.sum(axis=(1, 2), dtype=float)
+        factors = np.where((found > 0) & (wanted > 0), wanted / np.where(found > 0, found, 1), 1)
+        scaled[k] = refit * factors[:, None, None].astype(np.float32) - errors.pilot
+    more = (1 / np.asarray(kept) - 1)[:, None, None] * maps
+    return replace(errors, errors=scaled, residual=(errors.residual - more).astype(np.float32))
 
 
 def region_covariance(errors, mask):
