@@ -10,10 +10,15 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from ._span import span
+
 FASTMATH = {"contract", "arcp", "afn", "nsz", "nnan", "ninf"}
 # Without reference counting (``_nrt``): these kernels allocate nothing, and counting the
-# references of every slice costs as much as the arithmetic on a row.
-kernel = njit(nogil=True, cache=True, fastmath=FASTMATH, error_model="numpy", _nrt=False)
+# references of every slice costs as much as the arithmetic on a row. Inlined, because a call
+# hands over a hundred words, which on rows of 256 pixels costs a quarter of the time.
+kernel = njit(
+    nogil=True, cache=True, fastmath=FASTMATH, error_model="numpy", _nrt=False, forceinline=True
+)
 
 ZERO = np.float32(0)
 QUARTER = np.float32(0.25)
@@ -171,45 +176,42 @@ def newton_step(target, rho, total, slope, kink, residual):
 
 @kernel
 def joint_prox_row(
-    data, steps, step_fields, relaxation, row, first, last, forward, workspace, residual, x, bar
+    data, steps, step_fields, relaxation, row, first, width, forward, rows, residual, x, bar, now
 ):
     """Joint prox at every pixel of a row, then over-relaxation.
 
-    ``forward`` (E, W) are the forward points, ``x`` (E, H, W) and ``bar`` (E, W) what is
-    updated; ``residual`` (W) starts at the last iteration's and is refined.
+    ``forward`` (1, E, W) are the forward points, ``x`` (E, H, W) and row ``now`` of ``bar``
+    (2, E, W) what is updated; ``residual`` (1, H, W) starts at the last iteration's and is
+    refined; ``rows`` (1, 3 or more, W) are overwritten.
     """
-    elements = forward.shape[0]
-    weight_row = min(row, data.weights.shape[1] - 1)
-    spread_row = min(row, data.spread.shape[1] - 1)
-    step_row = min(row, step_fields.prox.shape[1] - 1)
-    rho = data.rho[0, min(row, data.rho.shape[1] - 1), first:last]
-    target = data.target[0, row, first:last]
-    r = residual[first:last]
-    total, slope = workspace[0, first:last], workspace[1, first:last]
-    kink = workspace[2, first:last]
+    elements = x.shape[0]
+    rho, target = span(data.rho, 0, row, first, width), span(data.target, 0, row, first, width)
+    r = span(residual, 0, row, first, width)
+    total, slope = span(rows, 0, 0, first, width), span(rows, 0, 1, first, width)
+    kink = span(rows, 0, 2, first, width)
     for _ in range(steps.newton):
-        for c in range(total.shape[0]):
+        for c in range(width):
             total[c] = ZERO
             slope[c] = ZERO
             kink[c] = -HUGE
         for e in range(elements):
-            point = forward[e, first:last]
-            counts = data.counts[e, row, first:last]
-            spread = data.spread[e, spread_row, first:last]
-            weight = data.weights[e, weight_row, first:last]
-            step, chem = step_fields.prox[e, step_row, first:last], steps.chem[e]
+            point = span(forward, 0, e, first, width)
+            counts = span(data.counts, e, row, first, width)
+            spread = span(data.spread, e, row, first, width)
+            weight = span(data.weights, e, row, first, width)
+            step, chem = span(step_fields.prox, e, row, first, width), steps.chem[e]
             if steps.fidelity[e] == POISSON:
                 poisson_response(point, counts, spread, weight, step, chem, r, total, slope, kink)
             else:
                 gaussian_response(point, counts, spread, weight, step, chem, r, total, slope, kink)
         newton_step(target, rho, total, slope, kink, r)
     for e in range(elements):
-        point = forward[e, first:last]
-        counts = data.counts[e, row, first:last]
-        spread = data.spread[e, spread_row, first:last]
-        weight = data.weights[e, weight_row, first:last]
-        step, chem = step_fields.prox[e, step_row, first:last], steps.chem[e]
-        values, extrapolated = x[e, row, first:last], bar[e, first:last]
+        point = span(forward, 0, e, first, width)
+        counts = span(data.counts, e, row, first, width)
+        spread = span(data.spread, e, row, first, width)
+        weight = span(data.weights, e, row, first, width)
+        step, chem = span(step_fields.prox, e, row, first, width), steps.chem[e]
+        values, extrapolated = span(x, e, row, first, width), span(bar, now, e, first, width)
         if steps.fidelity[e] == POISSON:
             poisson_update(
                 point, counts, spread, weight, step, chem, r, relaxation, values, extrapolated

@@ -20,6 +20,7 @@ References
 .. [2] Condat, J. Optim. Theory Appl. 158, 460 (2013).
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -42,6 +43,7 @@ from ._rows import (
     slope_forward,
     unguided_component,
 )
+from ._span import span
 
 MARGIN = 16
 BLOCK = 64
@@ -57,20 +59,28 @@ def planes(elements, regularization):
     return (3 if regularization == "tv" else 8) * elements + 1
 
 
+def aligned_zeros(shape):
+    """Float32 zeros whose rows, of a multiple of 16 elements, start where vectors of 64 bytes do."""
+    size = math.prod(shape)
+    memory = np.zeros(size + 16, np.float32)
+    start = -memory.ctypes.data // 4 % 16
+    return memory[start : start + size].reshape(shape)
+
+
 class Workspace(NamedTuple):
     """Rows that a tile kernel works with, so that it need not allocate any."""
 
-    forward: np.ndarray  # (E, W)
+    forward: np.ndarray  # (1, E, W)
     bar: np.ndarray  # (2, E, W) extrapolated x of two rows
     flow: np.ndarray  # (2 E, 2, W) D p of two rows
     slope_bar: np.ndarray  # (3, 2 E, W) extrapolated v of three rows
-    rows: np.ndarray  # (5, W)
+    rows: np.ndarray  # (1, 5, W)
 
     @classmethod
     def allocate(cls, elements, width):
-        shapes = ((elements, width), (2, elements, width), (2 * elements, 2, width),
-                  (3, 2 * elements, width), (5, width))  # fmt: skip
-        return cls(*(np.zeros(shape, np.float32) for shape in shapes))
+        shapes = ((1, elements, width), (2, elements, width), (2 * elements, 2, width),
+                  (3, 2 * elements, width), (1, 5, width))  # fmt: skip
+        return cls(*map(aligned_zeros, shapes))
 
 
 @kernel
@@ -136,42 +146,43 @@ def fill_step_fields(steps, data, height, width, anchored, curved, fields):
 
 @kernel
 def primal_row(
-    data, steps, step_fields, relaxation, row, first, last, flow, here, above, x, residual,
-    forward, workspace, bar,
-):  # fmt: skip
+    data, steps, step_fields, relaxation, row, width, flow, here, above, x, residual, workspace, now
+):
     """Update ``x`` along one row from the rows ``here`` and ``above`` of the flow D p."""
-    step_row = min(row, step_fields.primal.shape[1] - 1)
-    for e in range(forward.shape[0]):
-        step = step_fields.primal[e, step_row, first:last]
+    first, forward = MARGIN, workspace.forward
+    for e in range(x.shape[0]):
+        step = span(step_fields.primal, e, row, first, width)
+        point = span(forward, 0, e, first, width)
         forward_point(
-            x[e, row, first:last],
-            flow[2 * e, here, first:last], flow[2 * e, here, first - 1 : last - 1],
-            flow[2 * e + 1, here, first:last], flow[2 * e + 1, above, first:last],
-            step, forward[e, first:last],
+            span(x, e, row, first, width),
+            span(flow, 2 * e, here, first, width), span(flow, 2 * e, here, first - 1, width),
+            span(flow, 2 * e + 1, here, first, width), span(flow, 2 * e + 1, above, first, width),
+            step, point,
         )  # fmt: skip
         if data.anchor.shape[0] > 0:
             pull_to_anchor(
-                forward[e, first:last], data.anchor[e, row, first:last],
-                data.pull[e, row, first:last], steps.nearness, step,
+                point, span(data.anchor, e, row, first, width),
+                span(data.pull, e, row, first, width), steps.nearness, step,
             )  # fmt: skip
     joint_prox_row(
-        data, steps, step_fields, relaxation, row, first, last,
-        forward, workspace, residual[row], x, bar,
+        data, steps, step_fields, relaxation, row, first, width, forward, workspace.rows,
+        residual, x, workspace.bar, now,
     )  # fmt: skip
 
 
 @kernel
-def guide_flow(p, guide, row, first, last, border, right, flow, to):
+def guide_flow(p, guide, row, width, border, right, flow, to):
     """Row ``row`` of D p for every element, into row ``to`` of ``flow``.
 
     D mixes the components; none may flow across the right or, where ``border``, the lower
     border of the image.
     """
+    first = MARGIN
     for e in range(p.shape[0] // 2):
         unguided_component(
-            p[2 * e, row, first:last], p[2 * e + 1, row, first:last],
-            guide[0, row, first:last], guide[1, row, first:last],
-            flow[2 * e, to, first:last], flow[2 * e + 1, to, first:last],
+            span(p, 2 * e, row, first, width), span(p, 2 * e + 1, row, first, width),
+            span(guide, 0, row, first, width), span(guide, 1, row, first, width),
+            span(flow, 2 * e, to, first, width), span(flow, 2 * e + 1, to, first, width),
         )  # fmt: skip
         if right > 0:
             flow[2 * e, to, first + right - 1] = ZERO
@@ -206,9 +217,9 @@ def advance_tv(
     workspace : Workspace
     """
     elements = data.counts.shape[0]
-    x, p, residual = state[:elements], state[elements : 3 * elements], state[3 * elements]
+    x, p, residual = state[:elements], state[elements : 3 * elements], state[3 * elements :]
     guided = data.guide.shape[0] > 0
-    first, last = MARGIN, MARGIN + width
+    first = MARGIN
     bar = workspace.bar
 
     for k in range(iterations):
@@ -218,7 +229,7 @@ def advance_tv(
         dual_end = row_end if bottom else row_end - 1
         if guided:
             above = row_start - 1
-            guide_flow(p, data.guide, above, first, last, False, right, workspace.flow, above % 2)
+            guide_flow(p, data.guide, above, width, False, right, workspace.flow, above % 2)
         for row in range(row_start, row_end + 1):
             now, before = row % 2, (row + 1) % 2
             if row < row_end:
@@ -226,13 +237,11 @@ def advance_tv(
                 flow, here, above = p, row, row - 1
                 if guided:
                     border = bottom and row == height
-                    guide_flow(
-                        p, data.guide, row, first, last, border, right, workspace.flow, now
-                    )
+                    guide_flow(p, data.guide, row, width, border, right, workspace.flow, now)
                     flow, here, above = workspace.flow, now, before
                 primal_row(
-                    data, steps, step_fields, relaxation, row, first, last,
-                    flow, here, above, x, residual, workspace.forward, workspace.rows, bar[now],
+                    data, steps, step_fields, relaxation, row, width, flow, here, above, x,
+                    residual, workspace, now,
                 )  # fmt: skip
                 if right > 0:
                     for e in range(elements):
@@ -240,19 +249,20 @@ def advance_tv(
             done = row - 1
             if done < row_start or done >= dual_end:
                 continue
-            strength_row = min(done, data.strength.shape[1] - 1)
             under = now if row < row_end else before
             for e in range(elements):
-                here_bar = bar[before, e, first:last]
-                right_bar = bar[before, e, first + 1 : last + 1]
-                below_bar = bar[under, e, first:last]
-                strength = data.strength[e, strength_row, first:last]
-                dual_step = step_fields.dual[e, strength_row, first:last]
-                p_columns, p_rows = p[2 * e, done, first:last], p[2 * e + 1, done, first:last]
+                here_bar = span(bar, before, e, first, width)
+                right_bar = span(bar, before, e, first + 1, width)
+                below_bar = span(bar, under, e, first, width)
+                strength = span(data.strength, e, done, first, width)
+                dual_step = span(step_fields.dual, e, done, first, width)
+                p_columns = span(p, 2 * e, done, first, width)
+                p_rows = span(p, 2 * e + 1, done, first, width)
                 if guided:
                     guided_slope_ascent(
                         here_bar, right_bar, below_bar,
-                        data.guide[0, done, first:last], data.guide[1, done, first:last],
+                        span(data.guide, 0, done, first, width),
+                        span(data.guide, 1, done, first, width),
                         strength, dual_step, relaxation, p_columns, p_rows,
                     )  # fmt: skip
                 else:
@@ -263,63 +273,62 @@ def advance_tv(
 
 
 @kernel
-def slope_row(v, q, flow, here, row, first, last, top, bottom, left, right, step_field, relaxation,
-              workspace, slope_bar):  # fmt: skip
+def slope_row(v, q, flow, here, row, width, top, bottom, left, right, step_field, relaxation,
+              workspace, place):  # fmt: skip
     """Update the slope field ``v`` of TGV along one row (row numbers as in `advance_tgv`)."""
-    nothing, point = workspace.rows[3], workspace.rows[4]
+    first, slope_bar = MARGIN, workspace.slope_bar
+    nothing = span(workspace.rows, 0, 3, first, width)
+    point = span(workspace.rows, 0, 4, first, width)
     for e in range(v.shape[0] // 2):
-        step = step_field[e, min(row, step_field.shape[1] - 1), first:last]
-        mixed = q[3 * e + 2, row, first:last]
+        step = span(step_field, e, row, first, width)
+        v_columns, v_rows = span(v, 2 * e, row, first, width), span(v, 2 * e + 1, row, first, width)
+        mixed = span(q, 3 * e + 2, row, first, width)
         slope_forward(
-            v[2 * e, row, first:last], flow[2 * e, here, first:last],
-            q[3 * e, row, first:last], q[3 * e, row, first + 1 : last + 1],
-            nothing[first:last] if top else mixed, q[3 * e + 2, row + 1, first:last],
-            step, point[first:last],
+            v_columns, span(flow, 2 * e, here, first, width),
+            span(q, 3 * e, row, first, width), span(q, 3 * e, row, first + 1, width),
+            nothing if top else mixed, span(q, 3 * e + 2, row + 1, first, width), step, point,
         )  # fmt: skip
         if right > 0:
-            point[first + right - 1] = ZERO
-        relax(
-            point[first:last], relaxation, v[2 * e, row, first:last], slope_bar[2 * e, first:last]
-        )
+            point[right - 1] = ZERO
+        relax(point, relaxation, v_columns, span(slope_bar, place, 2 * e, first, width))
         if bottom:
             continue
         slope_forward(
-            v[2 * e + 1, row, first:last], flow[2 * e + 1, here, first:last],
-            q[3 * e + 1, row, first:last], q[3 * e + 1, row + 1, first:last],
-            mixed, q[3 * e + 2, row, first + 1 : last + 1],
-            step, point[first:last],
+            v_rows, span(flow, 2 * e + 1, here, first, width),
+            span(q, 3 * e + 1, row, first, width), span(q, 3 * e + 1, row + 1, first, width),
+            mixed, span(q, 3 * e + 2, row, first + 1, width), step, point,
         )  # fmt: skip
         if left:
-            point[first] += step[0] * SQRT_HALF * mixed[0]
-        relax(
-            point[first:last], relaxation,
-            v[2 * e + 1, row, first:last], slope_bar[2 * e + 1, first:last],
-        )  # fmt: skip
+            point[0] += step[0] * SQRT_HALF * mixed[0]
+        relax(point, relaxation, v_rows, span(slope_bar, place, 2 * e + 1, first, width))
 
 
 @kernel
-def curvature_row(q, slope_bar, now, before, strength, row, first, last, top, bottom, left, right,
-                  curvature_ratio, step_field, relaxation, shifted):  # fmt: skip
+def curvature_row(q, slope_bar, now, before, strength, row, width, top, bottom, left, right,
+                  curvature_ratio, step_field, relaxation, rows):  # fmt: skip
     """Dual step of the curvature term along one row; ``now`` and ``before`` index ``slope_bar``."""
+    first, shifted = MARGIN, span(rows, 0, 4, MARGIN, width)
     for e in range(q.shape[0] // 3):
-        columns = slope_bar[now, 2 * e]
-        rows = slope_bar[now, 2 * e + 1]
-        for c in range(last - first):
-            shifted[first + c] = columns[first - 1 + c]
+        columns_before = span(slope_bar, now, 2 * e, first - 1, width)
+        columns_here = span(slope_bar, now, 2 * e, first, width)
+        rows_before = span(slope_bar, now, 2 * e + 1, first - 1, width)
+        rows_here = span(slope_bar, now, 2 * e + 1, first, width)
+        for c in range(width):
+            shifted[c] = columns_before[c]
         if left:
-            shifted[first] = columns[first]
-            rows[first - 1] = rows[first]
+            shifted[0] = columns_here[0]
+            rows_before[0] = rows_here[0]
         if right > 0:
-            shifted[first + right - 1] = ZERO
-        columns_above = columns if top else slope_bar[before, 2 * e]
-        rows_above = rows if top or bottom else slope_bar[before, 2 * e + 1]
+            shifted[right - 1] = ZERO
         curvature_ascent(
-            columns[first:last], shifted[first:last], columns_above[first:last],
-            rows[first:last], rows[first - 1 : last - 1], rows_above[first:last],
-            strength[e, min(row, strength.shape[1] - 1), first:last],
-            curvature_ratio, step_field[e, min(row, step_field.shape[1] - 1), first:last],
-            relaxation,
-            q[3 * e, row, first:last], q[3 * e + 1, row, first:last], q[3 * e + 2, row, first:last],
+            columns_here, shifted,
+            span(slope_bar, now if top else before, 2 * e, first, width),
+            rows_here, rows_before,
+            span(slope_bar, now if top or bottom else before, 2 * e + 1, first, width),
+            span(strength, e, row, first, width), curvature_ratio,
+            span(step_field, e, row, first, width), relaxation,
+            span(q, 3 * e, row, first, width), span(q, 3 * e + 1, row, first, width),
+            span(q, 3 * e + 2, row, first, width),
         )  # fmt: skip
 
 
@@ -336,12 +345,13 @@ def advance_tgv(
     elements = data.counts.shape[0]
     x, p = state[:elements], state[elements : 3 * elements]
     v, q = state[3 * elements : 5 * elements], state[5 * elements : 8 * elements]
-    residual = state[8 * elements]
+    residual = state[8 * elements :]
     guided = data.guide.shape[0] > 0
-    first, last = MARGIN, MARGIN + width
+    first = MARGIN
     bar, slope_bar = workspace.bar, workspace.slope_bar
-    for c in range(workspace.rows.shape[1]):
-        workspace.rows[3, c] = ZERO
+    nothing = span(workspace.rows, 0, 3, first, width)
+    for c in range(width):
+        nothing[c] = ZERO
 
     for k in range(iterations):
         relaxation = steps.relaxation if k < iterations - 1 else last_relaxation
@@ -355,18 +365,14 @@ def advance_tgv(
                 flow, here, above = p, row, row - 1
                 if guided:
                     border = bottom and row == height
-                    guide_flow(
-                        p, data.guide, row, first, last, border, right, workspace.flow, now
-                    )
+                    guide_flow(p, data.guide, row, width, border, right, workspace.flow, now)
                     flow, here, above = workspace.flow, now, before
                     if row == 1 and top:
-                        guide_flow(
-                            p, data.guide, 0, first, last, False, right, workspace.flow, before
-                        )
+                        guide_flow(p, data.guide, 0, width, False, right, workspace.flow, before)
                 if row >= row_start:
                     primal_row(
-                        data, steps, step_fields, relaxation, row, first, last, flow, here,
-                        above, x, residual, workspace.forward, workspace.rows, bar[now],
+                        data, steps, step_fields, relaxation, row, width, flow, here, above, x,
+                        residual, workspace, now,
                     )  # fmt: skip
                     if right > 0:
                         for e in range(elements):
@@ -377,30 +383,27 @@ def advance_tgv(
                             for c in range(slope_bar.shape[2]):
                                 slope_bar[row % 3, 2 * e + 1, c] = ZERO
                     slope_row(
-                        v, q, flow, here, row, first, last, top and row == 1,
-                        bottom and row == height, left, right, step_fields.slope, relaxation,
-                        workspace, slope_bar[row % 3],
+                        v, q, flow, here, row, width, top and row == 1, bottom and row == height,
+                        left, right, step_fields.slope, relaxation, workspace, row % 3,
                     )  # fmt: skip
             done = row - 1
             if done < row_start or done >= dual_end:
                 continue
-            strength_row = min(done, data.strength.shape[1] - 1)
             under = now if row < row_end else before
             for e in range(elements):
-                guide_row = done if guided else 0
                 residual_slope_ascent(
-                    bar[before, e, first:last], bar[before, e, first + 1 : last + 1],
-                    bar[under, e, first:last],
-                    slope_bar[done % 3, 2 * e, first:last],
-                    slope_bar[done % 3, 2 * e + 1, first:last],
-                    data.guide[0, guide_row, first:last] if guided else workspace.rows[3, first:last],
-                    data.guide[1, guide_row, first:last] if guided else workspace.rows[3, first:last],
-                    data.strength[e, strength_row, first:last],
-                    step_fields.dual[e, strength_row, first:last], relaxation,
-                    p[2 * e, done, first:last], p[2 * e + 1, done, first:last],
+                    span(bar, before, e, first, width), span(bar, before, e, first + 1, width),
+                    span(bar, under, e, first, width),
+                    span(slope_bar, done % 3, 2 * e, first, width),
+                    span(slope_bar, done % 3, 2 * e + 1, first, width),
+                    span(data.guide, 0, done, first, width) if guided else nothing,
+                    span(data.guide, 1, done, first, width) if guided else nothing,
+                    span(data.strength, e, done, first, width),
+                    span(step_fields.dual, e, done, first, width), relaxation,
+                    span(p, 2 * e, done, first, width), span(p, 2 * e + 1, done, first, width),
                 )  # fmt: skip
             curvature_row(
-                q, slope_bar, done % 3, (done + 2) % 3, data.strength, done, first, last,
+                q, slope_bar, done % 3, (done + 2) % 3, data.strength, done, width,
                 top and done == 1, bottom and done == height, left, right,
-                steps.curvature_ratio, step_fields.curvature, relaxation, workspace.rows[4],
+                steps.curvature_ratio, step_fields.curvature, relaxation, workspace.rows,
             )  # fmt: skip

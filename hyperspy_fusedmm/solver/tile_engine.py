@@ -15,7 +15,17 @@ from dask.system import CPU_COUNT
 from numba import njit
 
 from ._rows import Data, StepFields
-from ._tiles import BLOCK, MARGIN, Workspace, advance_tgv, advance_tv, fill_step_fields, planes
+from ._span import span
+from ._tiles import (
+    BLOCK,
+    MARGIN,
+    Workspace,
+    advance_tgv,
+    advance_tv,
+    aligned_zeros,
+    fill_step_fields,
+    planes,
+)
 
 __all__ = ["TileEngine"]
 
@@ -26,7 +36,21 @@ TILE_COLUMNS = (256, 1024)
 # Arrays that may hold one row for all rows.
 ONE_ROW = ("spread", "strength", "weights", "rho")
 
-copy_kernel = njit(nogil=True, cache=True)
+# As in `_rows`: counting references of slices would cost more than copying them.
+copy_kernel = njit(nogil=True, cache=True, _nrt=False)
+
+
+@njit(nogil=True, cache=True, _nrt=False, forceinline=True)
+def copy(source, target):
+    """Copy a row; unlike an assignment to a slice, with vectors."""
+    for c in range(target.shape[0]):
+        target[c] = source[c]
+
+
+@njit(nogil=True, cache=True, _nrt=False, forceinline=True)
+def clear(target):
+    for c in range(target.shape[0]):
+        target[c] = np.float32(0)
 
 
 @copy_kernel
@@ -38,17 +62,18 @@ def load(source, row, column, height, width, target):
     single = target.shape[1] == 1
     rows = 1 if single else height
     start = 0 if single else 1
+    length = target.shape[2]
     for plane in range(source.shape[0]):
         if not single:
-            target[plane, 0, :] = 0
-            target[plane, height + 1, :] = 0
+            clear(span(target, plane, 0, 0, length))
+            clear(span(target, plane, height + 1, 0, length))
         for r in range(rows):
-            line = target[plane, start + r]
-            line[:MARGIN] = 0
-            line[MARGIN : MARGIN + width] = source[
-                plane, 0 if single else row + r, column : column + width
-            ]
-            line[MARGIN + width :] = 0
+            clear(span(target, plane, start + r, 0, MARGIN))
+            copy(
+                source[plane, 0 if single else row + r, column : column + width],
+                span(target, plane, start + r, MARGIN, width),
+            )
+            clear(span(target, plane, start + r, MARGIN + width, length - MARGIN - width))
 
 
 @copy_kernel
@@ -60,51 +85,58 @@ def load_state(state, row_strips, column_strips, halo, bounds, core, index, targ
     """
     row, row_end, column, column_end = bounds
     core_row, core_row_end, core_column, core_column_end = core
-    height, width = row_end - row, column_end - column
+    height, width, length = row_end - row, column_end - column, target.shape[2]
     before, after = core_column - column, column_end - core_column_end
+    inside = width - before - after
     for plane in range(state.shape[0]):
-        target[plane, 0, :] = 0
-        target[plane, height + 1, :] = 0
+        clear(span(target, plane, 0, 0, length))
+        clear(span(target, plane, height + 1, 0, length))
         for r in range(row, row_end):
-            line = target[plane, r - row + 1]
-            line[:MARGIN] = 0
-            line[MARGIN + width :] = 0
-            pixels = line[MARGIN : MARGIN + width]
+            to = r - row + 1
+            clear(span(target, plane, to, 0, MARGIN))
+            clear(span(target, plane, to, MARGIN + width, length - MARGIN - width))
             if r < core_row:
                 strip = row_strips[index[0] - 1, plane, r - core_row + halo]
-                pixels[:] = strip[column:column_end]
+                copy(strip[column:column_end], span(target, plane, to, MARGIN, width))
             elif r >= core_row_end:
                 strip = row_strips[index[0], plane, r - core_row_end + halo]
-                pixels[:] = strip[column:column_end]
+                copy(strip[column:column_end], span(target, plane, to, MARGIN, width))
             else:
                 if before:
-                    pixels[:before] = column_strips[index[1] - 1, plane, r, :before]
-                pixels[before : width - after] = state[plane, r, core_column:core_column_end]
+                    strip = column_strips[index[1] - 1, plane, r]
+                    copy(strip, span(target, plane, to, MARGIN, before))
+                copy(
+                    state[plane, r, core_column:core_column_end],
+                    span(target, plane, to, MARGIN + before, inside),
+                )
                 if after:
-                    pixels[width - after :] = column_strips[index[1], plane, r, halo:]
+                    strip = column_strips[index[1], plane, r, halo:]
+                    copy(strip, span(target, plane, to, MARGIN + before + inside, after))
 
 
 @copy_kernel
 def store_state(tile, bounds, core, state):
     """Copy the core of a tile back."""
+    start, width = MARGIN + core[2] - bounds[2], core[3] - core[2]
     for plane in range(state.shape[0]):
         for r in range(core[0], core[1]):
-            start = MARGIN + core[2] - bounds[2]
-            state[plane, r, core[2] : core[3]] = tile[
-                plane, r - bounds[0] + 1, start : start + core[3] - core[2]
-            ]
+            copy(
+                span(tile, plane, r - bounds[0] + 1, start, width),
+                state[plane, r, core[2] : core[3]],
+            )
 
 
 @copy_kernel
-def save_strips(state, row_cuts, column_cuts, halo, row_strips, column_strips, plane):
+def save_strips(state, row_cuts, column_cuts, halo, row_strips, column_strips, plane, plane_end):
     """Save what lies within ``halo`` pixels of the cuts between tiles."""
-    for j in range(len(row_cuts)):
-        for r in range(2 * halo):
-            row_strips[j, plane, r, :] = state[plane, row_cuts[j] - halo + r]
-    for r in range(state.shape[1]):
-        for i in range(len(column_cuts)):
-            cut = column_cuts[i]
-            column_strips[i, plane, r, :] = state[plane, r, cut - halo : cut + halo]
+    for k in range(plane, plane_end):
+        for j in range(len(row_cuts)):
+            for r in range(2 * halo):
+                copy(state[k, row_cuts[j] - halo + r], row_strips[j, k, r])
+        for r in range(state.shape[1]):
+            for i in range(len(column_cuts)):
+                cut = column_cuts[i]
+                copy(state[k, r, cut - halo : cut + halo], column_strips[i, k, r])
 
 
 def _padded(width):
@@ -137,11 +169,11 @@ class _Scratch:
 
     def __init__(self, data, planes_, height, width):
         padded = _padded(width) + 2 * MARGIN
-        self.state = np.zeros((planes_, height + 2, padded), np.float32)
+        self.state = aligned_zeros((planes_, height + 2, padded))
         single = {name: getattr(data, name).shape[1] == 1 for name in ONE_ROW}
         self.data = Data(
             *(
-                np.zeros((a.shape[0], 1 if single.get(name) else height + 2, padded), np.float32)
+                aligned_zeros((a.shape[0], 1 if single.get(name) else height + 2, padded))
                 for name, a in data._asdict().items()
             )
         )
@@ -153,7 +185,7 @@ class _Scratch:
         curved = planes_ > 3 * elements + 1
         self.step_fields = StepFields(
             *(
-                np.zeros(shape, np.float32) if curved or name in ("primal", "prox", "dual") else nothing
+                aligned_zeros(shape) if curved or name in ("primal", "prox", "dual") else nothing
                 for name in StepFields._fields
             )
         )
@@ -263,11 +295,12 @@ class TileEngine:
     def _sweep(self, steps, iterations, last_relaxation):
         if self._halo:
             cuts = self._row_ends[1:-1], self._column_ends[1:-1]
+            ends = np.linspace(0, len(self.state), self._threads + 1).astype(int).tolist()
             self._map(
-                lambda plane: save_strips(
-                    self.state, *cuts, self._halo, self._row_strips, self._column_strips, plane
+                lambda part: save_strips(
+                    self.state, *cuts, self._halo, self._row_strips, self._column_strips, *part
                 ),
-                range(self.state.shape[0]),
+                list(zip(ends[:-1], ends[1:])),
             )
         tiles = [
             (j, i) for j in range(len(self._row_ends) - 1) for i in range(len(self._column_ends) - 1)

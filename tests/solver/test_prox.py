@@ -83,12 +83,12 @@ def run_kernel(pixels, fidelity, relaxation=1.0, before=None):
     steps = make_steps(elements, fidelity, newton=NEWTON_STEPS)._replace(chem=chem)
     fields = StepFields(row, pixels.step[:, None], row, row, row)
     x = (0 * pixels.forward if before is None else before)[:, None].copy()
-    r, bar = pixels.residual.copy(), np.zeros_like(pixels.forward)
+    r, bar = pixels.residual[None, None].copy(), np.zeros_like(pixels.forward[None])
     joint_prox_row(
         Data(**(nothing | given)), steps, fields, np.float32(relaxation), 0, 0, columns,
-        pixels.forward.copy(), np.zeros((8, columns), np.float32), r, x, bar,
+        pixels.forward[None].copy(), np.zeros((1, 8, columns), np.float32), r, x, bar, 0,
     )  # fmt: skip
-    return x[:, 0].astype(float), r.astype(float), bar.astype(float)
+    return x[:, 0].astype(float), r[0, 0].astype(float), bar[0].astype(float)
 
 
 def element_at(r, pixel, e, fidelity):
