@@ -51,7 +51,7 @@ METHODS = {
     "automatic, sensitivities": methods.automatic_sensitivities,
     "oracle": None,
 }
-REAL_METHODS = ("raw", "blur", "tv", "nlm", "poisson tv", "alone", "automatic")
+REAL_METHODS = ("raw", "blur", "tv", "nlm", "poisson tv", "alone", "automatic", "oracle")
 SPOILT_METHODS = ("alone", "automatic")
 STUDIES = ("accuracy", "forms", "spoilt", "real", "claims", "tables")
 FULL = {"size": 256, "seeds": 5, "doses": (0.03, 0.1, 0.3, 1, 3, 10, 30), "snrs": (20.0,)}
@@ -214,8 +214,9 @@ def real_study(store, chosen):
                 record["method"] = method
                 if store.find(**record) or method not in chosen.methods:
                     continue
+                run = method_of(method, recording, chosen)
                 begin = time.perf_counter()
-                maps, setting = METHODS[method](recording, recording.loss)
+                maps, setting = run(recording, recording.loss)
                 record |= {
                     "elements": recording.maps.elements,
                     "deviances": recording.loss(maps),

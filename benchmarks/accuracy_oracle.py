@@ -19,14 +19,14 @@ from hyperspy_fusedmm.solver import (
 )
 
 # Factors to `default_strength`.
-SCAN = (0.1, 0.25, 0.6, 1.5, 4.0)
+SCAN = (0.1, 0.25, 0.6, 1.5, 4.0, 12.0, 36.0)
 # Factors tried in turn of one strength at a time.
 STEPS = (1.5, 1 / 1.5)
 HAADF_STEPS = (3.0, 1 / 3)
 MOST_STEPS = 3
 ROUNDS = 2
-SEARCH = {"tolerance": 3e-3, "max_iterations": 200}
-FINAL = {"tolerance": 3e-4, "max_iterations": 1000}
+SEARCH = {"tolerance": 2e-3, "max_iterations": 500}
+FINAL = {"tolerance": 2e-4, "max_iterations": 2000}
 
 
 @dataclass(frozen=True)
@@ -80,15 +80,14 @@ def calibrated(specimen, forward, calibration):
     -------
     dict
     """
-    known = {"weights": specimen.weights, "haadf_offset": specimen.haadf_offset}
-    known["haadf_noise"] = specimen.haadf_noise
+    names = ("weights", "haadf_offset", "haadf_noise")
     if calibration == "known" and forward == specimen.forward:
-        return known
+        return {name: getattr(specimen, name) for name in names}
     options = {} if calibration == "auto" else {"sensitivities": specimen.sensitivities}
     model = specimen.maps.create_model(
         specimen.haadf, forward=forward, gamma=specimen.gamma, **options
     )
-    return {name: getattr(model, name) for name in known}
+    return {name: getattr(model, name) for name in names}
 
 
 def problem_of(specimen, form, scale):

@@ -29,7 +29,7 @@ class Recording:
     ----------
     maps : ElementMaps
         Counts.
-    haadf : Signal2D or array
+    haadf : Signal2D
     held_out : (E, R, C) array
         Counts that were kept.
     scale : float
@@ -40,7 +40,10 @@ class Recording:
     haadf: object
     held_out: np.ndarray
     scale: float
+    # What a simulated specimen has too.
     spectrum: None = None
+    forward: str = "linear"
+    gamma: float = 1.7
 
     def loss(self, maps):
         """Deviance of the kept counts per count and element."""
@@ -108,12 +111,14 @@ def _registered(frames, shifts):
 
 def some_frames(maps, haadf, chosen):
     """Sum of the chosen frames, scored with all others."""
+    from hyperspy.signals import Signal2D
+
     others = np.setdiff1d(np.arange(len(haadf)), chosen)
     return Recording(
         maps=fmm.element_maps(
             {element: frames[chosen].sum(axis=0) for element, frames in maps.items()}
         ),
-        haadf=haadf[chosen].sum(axis=0),
+        haadf=Signal2D(haadf[chosen].sum(axis=0)),
         held_out=np.stack([frames[others].sum(axis=0) for frames in maps.values()]),
         scale=len(others) / len(chosen),
     )
