@@ -122,7 +122,7 @@ def accuracy_study(store, cell, chosen):
     for name in missing:
         run = method_of(name, specimen, chosen)
         record = {"study": "accuracy", **cell, "method": name}
-        store.add(record | measured(run, specimen, cell["dose"]))
+        store.add(record | measured(run, specimen))
         report(store)
 
 
@@ -162,7 +162,7 @@ def chosen_of(found):
     }
 
 
-def measured(run, specimen, dose):
+def measured(run, specimen):
     """Error, deviance, settings and time of a method on a specimen."""
     truth = np.asarray(specimen.truth.data, dtype=float)
     begin = time.perf_counter()
@@ -191,7 +191,7 @@ def forms_study(store, cell, chosen):
             found = tuned(specimen, form, scale, loss)
             return found.maps, chosen_of(found)
 
-        store.add(record | measured(run, specimen, cell["dose"]))
+        store.add(record | measured(run, specimen))
         report(store)
 
 
@@ -200,9 +200,15 @@ def spoilt_study(store, cell, chosen):
     for name, specimen in spoilt(specimen_of(cell)).items():
         for method in SPOILT_METHODS:
             record = {"study": "spoilt", **cell, "spoilt": name, "method": method}
-            if store.find(**record) is None:
-                store.add(record | measured(METHODS[method], specimen, cell["dose"]))
-                report(store)
+            if store.find(**record):
+                continue
+            # Without the image it does not matter how it is spoilt.
+            same = {**record, "spoilt": "as it is", "elements": specimen.elements}
+            known = store.find(**same) if method == "alone" else None
+            store.add(
+                {**known, **record} if known else record | measured(METHODS[method], specimen)
+            )
+            report(store)
 
 
 def real_study(store, chosen):
