@@ -48,27 +48,26 @@ class RegionComposition:
 
     def __str__(self):
         both = bool(self.sensitivities_error.any())
+        digits = decimals(self.standard_error)
         lines = [f"Composition of {self.pixels} pixels in atomic percent, ± one standard error"]
         if both:
-            lines.append("             all      counting  sensitivities")
+            lines.append(f"{'':11s}{'± all':11s}{'counting':10s}sensitivities")
         for name, percent, error, *parts in zip(
             self.elements, self.percent, self.standard_error, self.counting_error, self.sensitivities_error
         ):  # fmt: skip
-            digits = decimals(error)
-            line = f"{name:5s}{percent:6.{digits}f} ± {error:.{digits}f}"
+            line = f"{name:5s}{percent:{4 + digits}.{digits}f} ± {error:.{digits}f}"
             if both:
-                line = f"{line:21s}" + "".join(f"  {part:<8.{digits}f}" for part in parts)
+                line = f"{line:20s}" + "".join(f"  {part:<8.{digits}f}" for part in parts)
             lines.append(line.rstrip())
         return "\n".join(lines)
 
     __repr__ = __str__
 
 
-def decimals(error):
-    """Decimals that show an error to two digits, from 1 to 4."""
-    if not (np.isfinite(error) and error > 0):
-        return 2
-    return int(np.clip(1 - np.floor(np.log10(error)), 1, 4))
+def decimals(errors):
+    """Decimals, one or two, that show the smallest error to two digits where two are enough."""
+    smallest = np.min(errors[errors > 0], initial=1.0)
+    return int(np.clip(1 - np.floor(np.log10(smallest)), 1, 2))
 
 
 class Composition:
@@ -145,7 +144,7 @@ class Composition:
 (standard error of atomic percent), dimensions: (2|32, 32)>
         """
         fused = self.fused
-        found = self._sensitivities_for(fused, sensitivities, sensitivities_error)
+        found = sensitivities_for(fused, sensitivities, sensitivities_error)
         kept, covariance, of_totals = kept_by(fused, keep_totals), None, 0.0
         if return_error:
             options = (replicates, seed, show_progressbar, num_workers)
@@ -213,7 +212,7 @@ class Composition:
         True
         """
         fused = self.fused
-        found = self._sensitivities_for(fused, sensitivities, sensitivities_error)
+        found = sensitivities_for(fused, sensitivities, sensitivities_error)
         mask, kept = self._region_mask(roi), kept_by(fused, keep_totals)
         means = restored_maps(self._fitted["maps"], self._setup)[:, mask].mean(axis=1, dtype=float)
         means = means if kept is None else means / kept
@@ -253,8 +252,10 @@ class Composition:
         if kept is None:
             return found, 0.0
         totals = self._net_counts().sum(axis=(1, 2), dtype=float)
-        noise = np.sqrt(found.noise.sum(axis=(1, 2), dtype=float))
-        of_totals = np.where(totals > 0, noise / np.where(totals > 0, totals, 1), 0.0)
+        poisson = np.array([entry == "poisson" for entry in self.fidelity])
+        counted = scaled_maps(self._counts(), self._setup).sum(axis=(1, 2), dtype=float)
+        variances = np.where(poisson, counted, found.noise.sum(axis=(1, 2), dtype=float))
+        of_totals = np.where(totals > 0, np.sqrt(variances) / np.where(totals > 0, totals, 1), 0.0)
         return keeping_totals(found, self._fitted["maps"], kept), of_totals
 
     def _scaled_covariance(self, kept, method, options):
@@ -269,7 +270,3 @@ class Composition:
         if kept is not None:
             covariance = covariance / np.multiply.outer(kept, kept)[:, :, None, None]
         return covariance, 0.0
-
-    def _sensitivities_for(self, fused, given, error):
-        errors = self._setup.get("weights_error", None)
-        return sensitivities_for(fused, given, error, weights_error=errors)

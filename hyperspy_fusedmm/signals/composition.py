@@ -4,7 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..solver.composition import atomic_fractions, fraction_variance, kept_counts
+from ..solver.composition import (
+    atomic_fractions,
+    fraction_variance,
+    kept_counts,
+    relative_covariance,
+)
 from ..solver.mixture import binned, fit_phases
 from ..solver.out_of_core import solution_of
 from .names import atomic_number
@@ -27,8 +32,8 @@ class Sensitivities:
         Up to a common factor.
     source : str
         "given", "sensitivities of the fit" or "weights".
-    error : (E,) array
-        Relative standard errors.
+    error : (E, E) array
+        Covariance of their relative errors.
     """
 
     values: np.ndarray
@@ -84,8 +89,8 @@ def atomic_percent(
     signal = _percent_maps(maps, percent, "atomic percent", told)
     if covariance is None:
         return signal, None
-    told = {**told, "sensitivities_error": sensitivities.error.tolist()}
-    relative = np.hypot(sensitivities.error, relative_error)
+    told = {**told, "sensitivities_error": np.sqrt(np.diag(sensitivities.error)).tolist()}
+    relative = sensitivities.error + relative_covariance(relative_error, len(values))
     variance = fraction_variance(values, covariance, sensitivities.values, relative)
     # To first order errors may grow without bounds, but no fraction can be off by more than this.
     deviation = array.minimum(array.sqrt(variance), array.maximum(fractions, 1 - fractions))
@@ -154,19 +159,15 @@ def _kept_of(maps, measured):
     background = measured.metadata.get_item("Background.counts", None)
     if background is not None:
         net = net - background.data
-    images = maps.data.shape[-2:]
+    columns = maps.data.shape[-1]
     fused, net = (
-        _elements_first(maps, data).reshape((maps._map_count, -1, images[1]))
+        _elements_first(maps, data).reshape((maps._map_count, -1, columns))
         for data in (maps.data, net)
     )
-    if maps._lazy and solution_of(maps.data) is None:
-        from dask.graph_manipulation import clone
-
-        fused = clone(fused)
-    return kept_counts(fused, net)
+    return _at_once(maps, kept_counts(fused, net))[0]
 
 
-def sensitivities_for(maps, given=None, error="auto", weights_error=None):
+def sensitivities_for(maps, given=None, error="auto"):
     """Sensitivities that were given, or else those that the fusion of these maps tells of.
 
     Parameters
@@ -175,9 +176,7 @@ def sensitivities_for(maps, given=None, error="auto", weights_error=None):
     given : (E,), dict or None
         As :meth:`ElementMaps.atomic_percent`.
     error : "auto", float, (E,) or dict
-        Relative standard errors; "auto" takes `weights_error` where the weights were fitted.
-    weights_error : (E,) array, optional
-        Standard errors of the fitted weights, in the order of the maps that were fused.
+        Relative standard errors; "auto" takes those of the weights where they are used.
 
     Returns
     -------
@@ -194,16 +193,13 @@ def sensitivities_for(maps, given=None, error="auto", weights_error=None):
     names = _checked_names(maps)
     if given is not None:
         values = checks.per_element(given, names, "sensitivities", positive=True)
-        source = "given"
+        source, relative = "given", np.zeros((len(names), len(names)))
     else:
-        values, source, weights_error = _of_fusion(maps, weights_error)
-    relative = np.zeros(len(names))
+        values, source, relative = _of_fusion(maps)
     if isinstance(error, str):
         checks.choice(error, ("auto",), "sensitivities_error")
-        if source == "weights" and weights_error is not None:
-            relative = np.asarray(weights_error, dtype=float)
     else:
-        relative = checks.per_element(error, names, "sensitivities_error")
+        relative = np.diag(checks.per_element(error, names, "sensitivities_error") ** 2)
     return Sensitivities(values, source, relative)
 
 
@@ -326,7 +322,7 @@ def _checked_names(maps):
     return names
 
 
-def _of_fusion(maps, weights_error):
+def _of_fusion(maps):
     """Sensitivities that go with the HAADF weights that these maps were fused with."""
     made = maps.metadata.get_item("FusedMultiModal", None)
     rule = None if made is None else made.get_item("weights_rule", None)
@@ -342,9 +338,10 @@ def _of_fusion(maps, weights_error):
             f"the elements {', '.join(maps.elements)}; pass sensitivities."
         )
     positions = [fused.index(element) for element in maps.elements]
+    relative = np.zeros((len(positions), len(positions)))
     if rule == "sensitivities":
         values = np.array(made.sensitivities, dtype=float)[positions]
-        return values, "sensitivities of the fit", None
+        return values, "sensitivities of the fit", relative
     _refuse_weights(made, rule)
     weights = np.array(made.weights, dtype=float)[positions]
     if not (weights > 0).all():
@@ -356,9 +353,11 @@ def _of_fusion(maps, weights_error):
     numbers = np.array([atomic_number(element) for element in maps.elements], dtype=float)
     # An atom adds Z**gamma to the image. The power model takes the power of weight times map: Z of each.
     exponent = float(made.gamma) if made.forward == "linear" else 1.0
-    if weights_error is not None:
-        weights_error = np.asarray(weights_error, dtype=float)[positions] / weights
-    return numbers**exponent / weights, "weights", weights_error
+    covariance = made.get_item("weights_covariance", None)
+    if covariance is not None:
+        covariance = np.asarray(covariance, dtype=float)[np.ix_(positions, positions)]
+        relative = covariance / np.outer(weights, weights)
+    return numbers**exponent / weights, "weights", relative
 
 
 # Why weights by each rule do not tell how many counts an atom yields.
@@ -383,7 +382,7 @@ def _refuse_weights(made, rule):
         )
     if made.get_item("preset", None) is not None:
         reason = _REASONS["preset"]
-    if made.get_item("gamma_rule", None) == "fitted":
+    if made.get_item("gamma_rule", None) == "fitted" and made.forward == "linear":
         reason = "gamma was fitted, and with both gamma and the weights free, any sensitivities explain the image"
     if reason is not None:
         raise ValueError(
@@ -398,15 +397,23 @@ def _least_counts(maps, total, minimum):
     if not isinstance(minimum, str):
         return checks.number(minimum, "minimum_counts", 0.0)
     checks.choice(minimum, ("auto",), "minimum_counts")
-    if maps._lazy and solution_of(maps.data) is None:
-        # Read twice rather than held in memory until the threshold is known. Not so where maps are
-        # solved on computing, which must happen once.
-        from dask.graph_manipulation import clone
-
-        total = clone(total)
     # Mean of the counts weighted by themselves: vacuum, however much of it, does not count.
     counts = total.clip(0, None).astype(float)
-    return LEAST_SHARE * (counts**2).sum() / _array_module(maps).maximum(counts.sum(), 1e-300)
+    sums = _at_once(maps, (counts**2).sum(), counts.sum())
+    return LEAST_SHARE * sums[0] / _array_module(maps).maximum(sums[1], 1e-300)
+
+
+def _at_once(maps, *sums):
+    """Sums over whole maps, computed now.
+
+    Else maps would stay in memory, where they may not fit, until their sum is known. Not so for maps
+    that are solved on computing: that must happen once.
+    """
+    if not maps._lazy or solution_of(maps.data) is not None:
+        return sums
+    import dask
+
+    return dask.compute(*sums)
 
 
 def _array_module(maps):

@@ -28,6 +28,7 @@ __all__ = [
     "keeping_totals",
     "kept_counts",
     "region_covariance",
+    "relative_covariance",
 ]
 
 
@@ -67,8 +68,9 @@ def fraction_covariance(maps, covariance, sensitivities, sensitivities_error=0.0
         Covariance of the errors of the maps.
     sensitivities : (E,) array
         Counts that one atom yields, up to one factor.
-    sensitivities_error : float or (E,) array, default 0
-        Relative standard errors of the sensitivities, independent of each other.
+    sensitivities_error : float, (E,) or (E, E) array, default 0
+        Relative standard errors of the sensitivities where they are independent of each other, or the
+        covariance of their relative errors.
 
     Returns
     -------
@@ -86,8 +88,8 @@ def fraction_covariance(maps, covariance, sensitivities, sensitivities_error=0.0
     slopes = _slopes(fractions)
     of_maps = slopes * by_count
     found = np.einsum("ij...,jk...,lk...->il...", of_maps, covariance, of_maps)
-    of_sensitivities = slopes * (fractions * relative)
-    return found + np.einsum("ij...,lj...->il...", of_sensitivities, of_sensitivities)
+    of_sensitivities = slopes * fractions
+    return found + np.einsum("ij...,jk,lk...->il...", of_sensitivities, relative, of_sensitivities)
 
 
 def fraction_variance(maps, covariance, sensitivities, sensitivities_error=0.0):
@@ -113,7 +115,9 @@ def fraction_variance(maps, covariance, sensitivities, sensitivities_error=0.0):
     rows = []
     for i in elements:
         slopes = [(float(i == j) - fractions[i]) for j in elements]
-        row = sum((slopes[j] * fractions[j] * relative[j]) ** 2 for j in elements)
+        row = np.zeros_like(fractions[i])
+        for j, k in np.argwhere(relative):
+            row = row + relative[j, k] * slopes[j] * fractions[j] * slopes[k] * fractions[k]
         for j in elements:
             of_map = slopes[j] * by_count[j]
             if independent:
@@ -124,6 +128,14 @@ def fraction_variance(maps, covariance, sensitivities, sensitivities_error=0.0):
         rows.append(row)
     # Rounding of a covariance that is singular may leave it a little below 0.
     return np.maximum(np.stack(rows), 0.0)
+
+
+def relative_covariance(error, elements):
+    """Covariance (E, E) of relative errors that are a number, independent (E,) or a covariance."""
+    error = np.asarray(error, dtype=float)
+    if error.ndim == 2:
+        return error
+    return np.diag(np.broadcast_to(error, (elements,)) ** 2)
 
 
 def kept_counts(maps, net):
@@ -204,13 +216,13 @@ def _along(values, dimensions):
 
 
 def _terms(maps, sensitivities, sensitivities_error):
-    """Fractions, change of the share of an element with its counts, and relative errors."""
+    """Fractions, their change with the counts, and the covariance of relative errors (E, E)."""
     inverse = _along(1.0 / np.asarray(sensitivities, dtype=float), maps.ndim)
     atoms = maps * inverse
     total = atoms.sum(axis=0)
-    relative = np.broadcast_to(np.asarray(sensitivities_error, dtype=float), (len(maps),))
+    relative = relative_covariance(sensitivities_error, len(maps))
     with np.errstate(divide="ignore", invalid="ignore"):
-        return atoms / total, inverse / total, _along(relative, maps.ndim)
+        return atoms / total, inverse / total, relative
 
 
 def _slopes(fractions):
