@@ -6,11 +6,13 @@ __all__ = [
     "FusedMultiModal",
     "LazyElementMaps",
     "load_velox",
+    "sensitivities_from_factors",
 ]
 
 from . import data
 from ._version import __version__
 from .io.velox import load_velox
 from .models.fused_multi_modal import FusedMultiModal
+from .models.sensitivities import sensitivities_from_factors
 from .signals._lazy_element_maps import LazyElementMaps
 from .signals.element_maps import ElementMaps, element_maps

@@ -56,6 +56,49 @@ class Attributes:
         return self._setup["weights"]
 
     @property
+    def weights_error(self):
+        """Standard errors of ``weights``, shape (E,); 0 for given ones.
+
+        They hold the noise of maps and image and what the model does not describe of the image; where the maps
+        do not tell a weight, the spread of what is expected of it; where only a common factor was fitted, its
+        error alone.
+        """
+        return self._setup["weights_error"]
+
+    @property
+    def weights_covariance(self):
+        """Covariance of ``weights`` and, last, ``haadf_offset``, shape (E + 1, E + 1)."""
+        return self._setup["weights_covariance"]
+
+    @property
+    def weights_data_share(self):
+        """How much of each weight the data decided, shape (E,): 1 all, 0 nothing, then it is the prior's."""
+        return self._setup["weights_data_share"]
+
+    @property
+    def weights_rule(self):
+        """How the weights were found: "given", "sensitivities", "fitted", "prior", "preset" or "none".
+
+        "prior": of at least one weight the atomic number said more than the data, see ``weights_data_share``.
+        """
+        return str(self._setup["weights_rule"])
+
+    @property
+    def gamma_error(self):
+        """Standard error of ``gamma`` (float); 0 unless it was fitted."""
+        return float(self._setup["gamma_error"])
+
+    @property
+    def haadf_offset_error(self):
+        """Standard error of ``haadf_offset`` (float); 0 where it was given or stored."""
+        return float(self._setup["haadf_offset_error"])
+
+    @property
+    def haadf_noise_error(self):
+        """Standard error of ``haadf_noise`` (float); 0 where it was given."""
+        return float(self._setup["haadf_noise_error"])
+
+    @property
     def haadf_offset(self):
         """HAADF intensity without specimen (float)."""
         return float(self._setup["haadf_offset"])

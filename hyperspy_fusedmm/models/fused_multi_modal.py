@@ -15,6 +15,8 @@ from .haadf_scale import haadf_scale
 from .inherited import RefusedSlicer, WithoutComponents
 from .outcome import Outcome
 from .scaling import own_units, scaled_image, scaled_maps, unit_interval
+from .sensitivities import given_sensitivities
+from .stored_offset import stored_offset
 from .uncertainty import Uncertainty
 
 _logger = logging.getLogger(__name__)
@@ -88,7 +90,7 @@ noise, preset, dictionary
         haadf=None,
         *,
         forward="auto",
-        gamma="auto",
+        gamma=None,
         fidelity="auto",
         background="auto",
         sensitivities=None,
@@ -139,9 +141,9 @@ noise, preset, dictionary
     def _prepare(self, haadf, **given):
         """Check everything that was given, choose what was not; nothing is changed before."""
         preset = presets.named(given["preset"])
-        given = presets.filled(given, preset.model)
+        gamma = given.pop("gamma")
+        given = {**presets.filled(given, preset.model), "gamma": gamma}
         checks.choice(given["forward"], ("linear", "power"), "forward")
-        checks.number(given["gamma"], "gamma", 1.0, 2.5)
         names = inputs.named_maps(self.signal)
         elements = self.signal.elements
         numbers = np.array([atomic_number(element) for element in elements], dtype=float)
@@ -153,9 +155,11 @@ noise, preset, dictionary
             "names": names,
             "elements": elements,
             "forward": given["forward"],
-            "gamma": float(given["gamma"]),
+            **_gamma(given["gamma"], preset),
             "preset": given["preset"],
-            "sensitivities": _sensitivities(given["sensitivities"], names, given["preset"]),
+            "sensitivities": _sensitivities(
+                given["sensitivities"], names, elements, given["preset"]
+            ),
             **(unit_interval(counts, pixels) if preset.scaled else own_units(len(names))),
         }
         empty = inputs.empty_maps(counts, names)
@@ -167,7 +171,8 @@ noise, preset, dictionary
         published = preset.of_image(numbers, setup["forward"], setup["gamma"])
         scale = _scale(presets.filled(given, published))
         pixels = scaled_image(pixels, setup)
-        setup.update(haadf_scale(counts, pixels, numbers, empty, setup, **scale))
+        stored = None if preset.scaled else stored_offset(haadf)
+        setup.update(haadf_scale(counts, pixels, numbers, empty, setup, stored=stored, **scale))
         if scale["weights"] is published.get("weights", None):
             setup["weights_rule"] = "preset"
         return image, setup
@@ -238,7 +243,21 @@ def _scale(given):
     }
 
 
-def _sensitivities(value, names, preset):
+def _gamma(value, preset):
+    """Exponent of the atomic number, None where it is to be fitted, and who chose it."""
+    if value is None:
+        return {"gamma": float(preset.model["gamma"]), "gamma_rule": "default"}
+    if isinstance(value, str) and value == "auto":
+        if preset.scaled:
+            raise ValueError(
+                "gamma: found 'auto', but the preset scales maps and image, so that its weights are not to be "
+                "found from them; pass a number."
+            )
+        return {"gamma": None, "gamma_rule": "fitted"}
+    return {"gamma": checks.number(value, "gamma", 1.0, 2.5), "gamma_rule": "given"}
+
+
+def _sensitivities(value, names, elements, preset):
     if value is None:
         return None
     if presets.named(preset).scaled:
@@ -246,7 +265,7 @@ def _sensitivities(value, names, preset):
             f"sensitivities: found values, but preset={preset!r} scales every map to [0, 1], so that counts "
             "per atom say nothing of it; leave them out, or pass weights."
         )
-    return checks.per_element(value, names, "sensitivities", positive=True)
+    return given_sensitivities(value, names, elements)
 
 
 def _computed(value):

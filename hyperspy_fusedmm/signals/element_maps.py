@@ -275,7 +275,7 @@ class ElementMaps(Signal2D):
         haadf=None,
         *,
         forward="auto",
-        gamma="auto",
+        gamma=None,
         fidelity="auto",
         background="auto",
         sensitivities=None,
@@ -295,9 +295,10 @@ class ElementMaps(Signal2D):
         forward : {"auto", "linear", "power"}, default "auto"
             HAADF intensity as a weighted sum of the maps (what "auto" takes), or, as published, as a sum of
             powers of them.
-        gamma : "auto" or float, default "auto"
+        gamma : float, "auto" or None, default None
             Exponent of the atomic number in the HAADF intensity of one atom, from 1 to 2.5; for "power" of
-            the maps as well. "auto" takes 1.7.
+            the maps as well. None takes 1.7, or what the preset has. "auto" finds it from the data, between
+            4/3 and 2; for "linear" that needs `sensitivities`.
         fidelity : {"auto", "poisson", "gaussian"}, or list or dict of these per element
             Likelihood of the counts. "auto": Poisson for whole numbers >= 0, Gaussian for fractions
             and for maps with negative values.
@@ -307,12 +308,16 @@ class ElementMaps(Signal2D):
             :func:`load_velox` keeps it, and else 0. Fused maps are net of it.
         sensitivities : (E,) or dict, optional
             Counts that one atom yields, in any common unit. Given, the HAADF weights are
-            ``gain * Z**gamma / sensitivity`` and only the gain is fitted.
+            ``gain * Z**gamma / sensitivity`` and only the gain is fitted. ``{"method": "CL", "factors": [...]}``
+            takes the factors of eXSpy's quantification, in the order of the maps or by element, see
+            :func:`sensitivities_from_factors`.
         weights : "auto", (E,) or dict
-            HAADF intensity per count of each element. "auto" fits them to the data where the maps allow it
-            and else falls back to ``Z**gamma / sensitivity`` with a warning.
+            HAADF intensity per count of each element. "auto", here or for single elements, fits them to the data
+            as far as the maps allow it and beyond takes ``Z**gamma / sensitivity``, with a warning. Without
+            sensitivities these are the atomic weights for counts (equal k-factors), and 1 for other maps.
         haadf_offset : "auto" or float
-            HAADF intensity without specimen.
+            HAADF intensity without specimen. "auto" fits it, or takes the black level that the file of the image
+            states (DM3, DM4) where that agrees.
         haadf_noise : "auto", float or array of shape (R, C)
             Standard deviation of the HAADF image from its model, model error included. "auto" takes the
             residual of the calibration.

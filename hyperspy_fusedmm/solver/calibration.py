@@ -1,49 +1,57 @@
 """Weights and offset of the HAADF image from regression on the element maps.
 
-The maps are noisy regressors, and ordinary least squares would take their noise for
-signal and find weights that are too small. The variance of counts is known, so it is
-subtracted from the moments; what is left is unbiased [1]_.
+The maps are noisy regressors. Ordinary least squares takes their noise for signal and finds weights that are too
+small. So the maps, and the image, are multiplied with *instruments* instead, which share their structure
+and not their noise: the means of map and image over the neighbourhood of each pixel, without the pixel
+itself [1]_. There are more of these than unknowns; they are combined by the generalised method of moments
+[2]_, pixels weighted with the inverse of their variance.
 
 References
 ----------
-.. [1] Fuller, Measurement Error Models, Wiley (1987).
+.. [1] Fuller, Measurement Error Models, Wiley (1987), section 2.4.
+.. [2] Hansen, Econometrica 50, 1029 (1982).
 """
 
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import nnls
 
-from .smoothing import blur, estimate_noise, kernel_energy
+from .haadf_moments import HaadfMoments
+from .haadf_regression import HaadfRegression
+from .smoothing import estimate_noise
 
 __all__ = ["Calibration", "calibrate_haadf"]
 
-BLUR = 2.0
-BLOCKS = 8
-# An eigenvalue of the maps' correlation matrix this small, or smaller than this many of its
-# own standard errors, is taken for zero.
-SMALLEST_EIGENVALUE = 0.01
-SIGNIFICANCE = 3.0
+# A weight is the data's where they say more of it than the prior does.
+IDENTIFIED = 0.5
 
 
 @dataclass(frozen=True)
 class Calibration:
     """How the HAADF image follows from the maps.
 
+    Standard errors hold the noise of maps and image, what the model does not describe of the image, and, where
+    the maps do not decide, the spread of the prior. They are 0 for what was given.
+
     Attributes
     ----------
     weights : (E,) array
         HAADF intensity per unit of each map, >= 0.
     weights_error : (E,) array
-        Standard errors of the weights, from leaving out blocks of the image. Where the
-        weights are the prior's, that of the gain alone.
+        Standard errors of the weights.
     offset, offset_error : float
         HAADF intensity without specimen, and its standard error.
-    noise : float
-        Standard deviation of the image about its model at one pixel: detector noise and
-        model error together.
+    covariance : (E + 1, E + 1) array
+        Covariance of the weights and, last, the offset.
+    noise, noise_error : float
+        Standard deviation of the image about its model at one pixel, detector noise and model error together,
+        and its standard error.
+    gamma, gamma_error : float
+        Exponent of the atomic number and its standard error; NaN unless it was to be fitted.
+    data_share : (E,) array
+        How much of each weight the data decided: 1 all, 0 nothing (then it is the prior's).
     identified : bool
-        Whether the maps determine every weight.
+        Whether the data say more of every weight than the prior does.
     message : str
         One sentence on how the weights were found.
     """
@@ -52,105 +60,14 @@ class Calibration:
     weights_error: np.ndarray
     offset: float
     offset_error: float
+    covariance: np.ndarray
     noise: float
+    noise_error: float
+    gamma: float
+    gamma_error: float
+    data_share: np.ndarray
     identified: bool
     message: str
-
-
-class _Moments:
-    """Sums over blocks of the image, from which moments without any block can be formed."""
-
-    def __init__(self, regressors, variances, response):
-        elements, rows, columns = regressors.shape
-        tiles = [
-            (slice(r, e), slice(c, f))
-            for r, e in _spans(rows, min(BLOCKS, rows))
-            for c, f in _spans(columns, min(BLOCKS, columns))
-        ]
-        self.count = np.zeros(len(tiles))
-        self.first = np.zeros((len(tiles), elements + 1))
-        self.second = np.zeros((len(tiles), elements + 1, elements + 1))
-        self.variance = np.zeros((len(tiles), elements))
-        # Differences from the overall means, so that sums of squares do not cancel.
-        self.centre = np.append(regressors.mean(axis=(1, 2)), response.mean())
-        for k, tile in enumerate(tiles):
-            values = np.concatenate(
-                [regressors[(slice(None),) + tile], response[tile][None]], dtype=float
-            ).reshape(elements + 1, -1)
-            values -= self.centre[:, None]
-            self.count[k] = values.shape[1]
-            self.first[k] = values.sum(axis=1)
-            self.second[k] = values @ values.T
-            self.variance[k] = variances[(slice(None),) + tile].sum(axis=(1, 2), dtype=float)
-
-    def covariance(self, left_out=None):
-        """Covariance of maps and image, free of the maps' noise, and their means."""
-        keep = np.arange(len(self.count)) != (-1 if left_out is None else left_out)
-        count = self.count[keep].sum()
-        mean = self.first[keep].sum(axis=0) / count
-        covariance = self.second[keep].sum(axis=0) / count - np.outer(mean, mean)
-        noise = self.variance[keep].sum(axis=0) / count
-        covariance[:-1, :-1] -= np.diag(noise)
-        return covariance, mean + self.centre
-
-    def jackknife(self, function):
-        """Value of ``function(covariance, mean)`` and its standard error."""
-        value = np.asarray(function(*self.covariance()))
-        blocks = len(self.count)
-        if blocks < 2:
-            return value, np.full_like(value, np.inf, dtype=float)
-        without = np.array([function(*self.covariance(k)) for k in range(blocks)])
-        spread = ((without - without.mean(axis=0)) ** 2).sum(axis=0) * (blocks - 1) / blocks
-        return value, np.sqrt(spread)
-
-
-def _spans(length, pieces):
-    ends = np.linspace(0, length, pieces + 1).round().astype(int)
-    return zip(ends[:-1], ends[1:])
-
-
-def _correlation(maps):
-    """Correlation matrix of the maps and their spreads.
-
-    A map without spread beyond its noise has an infinite one, so that it correlates with
-    nothing, not even itself, and gets no weight.
-    """
-    variance = np.diag(maps)
-    varies = variance > 1e-12 * variance.max(initial=0.0)
-    scale = np.where(varies, np.sqrt(np.where(varies, variance, 1.0)), np.inf)
-    return maps / np.outer(scale, scale), scale
-
-
-def _eigenvalue(covariance, _):
-    """Smallest eigenvalue of the correlation matrix of the maps."""
-    return np.linalg.eigvalsh(_correlation(covariance[:-1, :-1])[0])[0]
-
-
-def _free_fit(covariance, mean):
-    """Non-negative weights and the offset."""
-    maps, cross = covariance[:-1, :-1], covariance[:-1, -1]
-    correlation, scale = _correlation(maps)
-    eigenvalues, vectors = np.linalg.eigh(correlation)
-    root = np.sqrt(np.maximum(eigenvalues, 1e-6))
-    weights = nnls(root[:, None] * vectors.T, (vectors.T @ (cross / scale)) / root)[0] / scale
-    return np.append(weights, mean[-1] - weights @ mean[:-1])
-
-
-def _gain_fit(prior):
-    def fit(covariance, mean):
-        maps, cross = covariance[:-1, :-1], covariance[:-1, -1]
-        power = prior @ maps @ prior
-        gain = max(prior @ cross / power, 0.0) if power > 0 else 0.0
-        return np.append(gain * prior, mean[-1] - gain * prior @ mean[:-1])
-
-    return fit
-
-
-def _offset_fit(weights):
-    def fit(_, mean):
-        return np.append(weights, mean[-1] - weights @ mean[:-1])
-
-    return fit
 
 
 def calibrate_haadf(
@@ -162,7 +79,10 @@ def calibrate_haadf(
     noise=None,
     background=0.0,
     weights=None,
+    offset=None,
     fixed_ratios=False,
+    atomic_numbers=None,
+    gamma=1.7,
 ):
     """Find how the HAADF image follows linearly from the element maps.
 
@@ -172,8 +92,8 @@ def calibrate_haadf(
         Measured maps, counts for Poisson maps.
     haadf : (R, C) array
     prior : (E,) array
-        Expected weights up to a common factor, Z^gamma / s. They decide where the maps do
-        not: when one map is a combination of the others.
+        Expected weights up to a common factor, Z^gamma / s. They decide as far as the maps do
+        not: when one map is a combination of the others, or there are too few counts.
     fidelity : str or sequence of E str, default "poisson"
         Likelihood of the maps; Poisson maps have a variance equal to the counts.
     noise : float, (E,) or (E, R, C) array, optional
@@ -181,9 +101,15 @@ def calibrate_haadf(
     background : float, (E,) or (E, R, C) array, default 0
         Expected background counts, which make no HAADF signal.
     weights : (E,) array, optional
-        Known weights; only the offset and the noise are found.
+        Known weights, NaN for those that are to be found.
+    offset : float, optional
+        Known offset.
     fixed_ratios : bool, default False
         Take the ratios of the weights from ``prior`` and find only their common factor.
+    atomic_numbers : (E,) array, optional
+        Find gamma, too, between 4/3 and 2: the ratios of the weights are ``prior * atomic_numbers**gamma``.
+    gamma : float, default 1.7
+        Where the data do not tell gamma.
 
     Returns
     -------
@@ -201,67 +127,117 @@ def calibrate_haadf(
     >>> np.allclose(found.weights, [0.5, 0.2], rtol=0.05)
     True
     """
-    maps, haadf = np.asarray(maps), np.asarray(haadf, dtype=float)
-    prior = np.asarray(prior, dtype=float)
+    maps, haadf = np.asarray(maps), np.asarray(haadf)
     fidelity = (fidelity,) * len(maps) if isinstance(fidelity, str) else tuple(fidelity)
-    voxels = (-1, 1, 1)
-    background = np.asarray(background, dtype=float)
-    background = background.reshape(voxels) if background.ndim == 1 else background
-    level = estimate_noise(maps) if noise is None else np.asarray(noise, dtype=float)
-    level = level.reshape(voxels) if level.ndim == 1 else level
-    level = np.broadcast_to(level, maps.shape)
-    energy = kernel_energy(BLUR)
-    net = np.broadcast_to(maps - background, maps.shape)
-    smooth = np.stack([blur(m, BLUR) for m in net])
-    variances = np.stack([
-        blur(m, BLUR) if f == "poisson" else level[e] ** 2
-        for e, (m, f) in enumerate(zip(maps, fidelity))
-    ])  # fmt: skip
-    image = blur(haadf - haadf.mean(), BLUR).astype(float)
-    detector = float(estimate_noise(haadf[None])[0])
-    present = np.array([m.any() for m in maps])
-    prior = np.where(present, prior, 0.0)
-
+    given = np.full(len(maps), np.nan) if weights is None else np.array(weights, dtype=float)
+    present = np.array([bool(values.any()) for values in maps])
     # Only maps that are not empty can be regressed on.
-    moments = _Moments(smooth[present], energy * variances[present], image)
-    message, identified = "The weights were given.", True
-    if not present.any() or not (prior > 0).any():
-        values = errors = np.zeros(int(present.sum()) + 1)
-        values[-1] = image.mean()
-        identified, message = False, "All maps are empty; the HAADF image tells nothing of them."
-    elif weights is not None:
-        values, errors = moments.jackknife(_offset_fit(np.asarray(weights, float)[present]))
-    else:
-        smallest, error = moments.jackknife(_eigenvalue)
-        identified = bool(smallest > max(SMALLEST_EIGENVALUE, SIGNIFICANCE * error))
-        if identified and not fixed_ratios:
-            values, errors = moments.jackknife(_free_fit)
-            message = "The weights were found by regression of the HAADF image on the maps."
-        else:
-            values, errors = moments.jackknife(_gain_fit(prior[present]))
-            message = (
-                "The ratios of the weights were given, and their common factor was found by "
-                "regression."
-                if fixed_ratios
-                else "The maps do not determine the HAADF weight of each element, because one is "
-                "nearly a combination of the others or they hold too few counts; weights "
-                "proportional to Z^gamma / sensitivity were used, with a common factor found by "
-                "regression."
-            )
-    found, found_errors = np.zeros(len(maps)), np.zeros(len(maps))
-    found[present], found_errors[present] = values[:-1], errors[:-1]
-    if weights is not None:
-        found = np.asarray(weights, dtype=float)
-    covariance, _ = moments.covariance()
-    residual = np.append(-found[present], 1.0)
-    model_error = residual @ covariance @ residual - energy * detector**2
-    spread = np.sqrt(detector**2 + max(model_error, 0.0))
-    return Calibration(
-        weights=found,
-        weights_error=found_errors,
-        offset=float(values[-1] + haadf.mean()),
-        offset_error=float(errors[-1]),
-        noise=float(max(spread, np.finfo(float).tiny)),
-        identified=identified,
-        message=message,
+    ratios = np.array(prior, dtype=float)
+    if atomic_numbers is not None:
+        atomic_numbers = np.asarray(atomic_numbers, dtype=float)[present]
+        ratios[present] *= atomic_numbers**gamma
+    moments = HaadfMoments(
+        [values for values, there in zip(maps, present) if there],
+        haadf,
+        _of_present(background, present),
+        _variances(maps, fidelity, noise, background)[:, present],
     )
+    regression = HaadfRegression(
+        moments,
+        detector_noise(haadf),
+        given=given[present],
+        offset=offset,
+        ratios=ratios[present],
+        fixed=fixed_ratios or atomic_numbers is not None,
+    )
+    if atomic_numbers is None:
+        regression.fit()
+    else:
+        regression.fit_gamma(atomic_numbers, gamma)
+    return _calibration(regression, present, given)
+
+
+def _of_present(background, present):
+    """Background of the maps that are present: a number or array for each."""
+    values = np.asarray(background, dtype=float)
+    if values.ndim == 0:
+        return np.full(int(present.sum()), float(values))
+    return [entry for entry, there in zip(values, present) if there]
+
+
+def _variances(maps, fidelity, noise, background):
+    """Variance of every map: the part that is constant, and that per unit of signal (2, E)."""
+    level = estimate_noise(maps) if noise is None else np.asarray(noise, dtype=float)
+    if level.ndim < 2:
+        level = np.broadcast_to(level, (len(maps),))
+    background = np.asarray(background, dtype=float)
+    if background.ndim < 2:
+        background = np.broadcast_to(background, (len(maps),))
+    counts = np.array([entry == "poisson" for entry in fidelity])
+    constant = [
+        np.mean(b) if poisson else np.mean(np.square(n))
+        for n, b, poisson in zip(level, background, counts)
+    ]
+    return np.array([constant, counts], dtype=float)
+
+
+def _calibration(regression, present, given):
+    """What the regression found, with the maps that are empty in their places."""
+    places = np.append(np.flatnonzero(present), len(present))
+    covariance = np.zeros((len(present) + 1, len(present) + 1))
+    covariance[np.ix_(places, places)] = regression.covariance
+    weights = np.where(np.isnan(given), 0.0, given)
+    weights[present] = regression.theta[:-1]
+    share = np.ones(len(present))
+    share[present] = regression.share
+    errors = np.sqrt(np.diag(covariance))
+    identified = bool(present.any() and (share > IDENTIFIED).all())
+    return Calibration(
+        weights=weights,
+        weights_error=errors[:-1],
+        offset=float(regression.theta[-1] + regression.moments.centre),
+        offset_error=float(errors[-1]),
+        covariance=covariance,
+        noise=regression.noise,
+        noise_error=regression.noise_error,
+        gamma=regression.gamma,
+        gamma_error=regression.gamma_error,
+        data_share=share,
+        identified=identified,
+        message=_message(regression, present, identified),
+    )
+
+
+def _message(regression, present, identified):
+    if not present.any():
+        return "All maps are empty; the HAADF image tells nothing of them."
+    if not regression.free.any():
+        return "The weights were given."
+    if regression.fixed:
+        return (
+            "The ratios of the weights were given, and their common factor was found by regression."
+        )
+    if identified:
+        return "The weights were found by regression of the HAADF image on the maps."
+    return (
+        "The maps do not determine the HAADF weight of each element, because one is nearly a combination of "
+        "the others or they hold too few counts; as far as they do not, weights proportional to Z^gamma / "
+        "sensitivity were used, with a common factor found by regression."
+    )
+
+
+def detector_noise(image):
+    """Standard deviation of white noise in an image with fine structure, such as columns of atoms.
+
+    From the median modulus of its second differences along rows and columns at once [1]_, which a smooth peak
+    hardly has; less where there are too few pixels.
+
+    References
+    ----------
+    .. [1] Immerkaer, Comput. Vis. Image Underst. 64, 300 (1996).
+    """
+    if min(image.shape) < 3:
+        return float(estimate_noise(image[np.newaxis])[0])
+    fine = np.diff(np.diff(np.asarray(image, dtype=float), 2, axis=0), 2, axis=1) / 6
+    level = 1.4826 * np.median(np.abs(fine))
+    return float(level if level > 0 else max(np.sqrt((fine**2).mean()), np.finfo(float).tiny))

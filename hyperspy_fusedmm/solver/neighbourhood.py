@@ -1,0 +1,52 @@
+"""What the pixels around a pixel say of it, without its own value.
+
+The mean over the neighbourhood shares the structure of the image and not the noise of the pixel. So it is an
+instrument in the sense of regression: its product with the pixel's own value is free of the noise of both.
+"""
+
+import numpy as np
+from scipy.ndimage import gaussian_filter1d
+
+from .smoothing import TRUNCATE, blur
+
+__all__ = ["neighbourhood_mean"]
+
+
+def neighbourhood_mean(image, width):
+    """Gaussian mean over the pixels around each pixel, which is itself left out.
+
+    Parameters
+    ----------
+    image : (R, C) array
+    width : float
+        Sigma of the Gaussian in pixels.
+
+    Returns
+    -------
+    (R, C) float32 array
+        0 where a pixel has no neighbours.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> image = np.zeros((9, 9))
+    >>> image[4, 4] = 1
+    >>> neighbourhood_mean(image, 1.0)[4, 4].round(6)
+    0.0
+    """
+    values = np.asarray(image, dtype=np.float32)
+    own = np.outer(*(own_share(length, width) for length in values.shape)).astype(np.float32)
+    others = 1 - own
+    alone = others < 1e-6
+    mean = (blur(values, width) - own * values) / np.where(alone, 1, others)
+    mean[alone] = 0
+    return mean
+
+
+def own_share(length, width):
+    """Share of each pixel of a row in its own blur; larger at the ends, where the row is mirrored."""
+    reach = 2 * int(TRUNCATE * width + 0.5) + 2
+    short = min(length, 2 * reach + 1)
+    share = gaussian_filter1d(np.eye(short), width, axis=0, truncate=TRUNCATE).diagonal()
+    middle = np.full(length - short, share[short // 2])
+    return np.concatenate([share[: short // 2], middle, share[short // 2 :]])
