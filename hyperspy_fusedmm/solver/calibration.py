@@ -136,6 +136,8 @@ def calibrate_haadf(
     if atomic_numbers is not None:
         atomic_numbers = np.asarray(atomic_numbers, dtype=float)[present]
         ratios[present] *= atomic_numbers**gamma
+    # Before the instruments take their memory.
+    detector = detector_noise(haadf)
     moments = HaadfMoments(
         [values for values, there in zip(maps, present) if there],
         haadf,
@@ -144,7 +146,7 @@ def calibrate_haadf(
     )
     regression = HaadfRegression(
         moments,
-        detector_noise(haadf),
+        detector,
         given=given[present],
         offset=offset,
         ratios=ratios[present],

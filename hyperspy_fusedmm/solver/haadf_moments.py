@@ -47,12 +47,16 @@ class HaadfMoments:
         self.image = np.asarray(haadf - self.centre, dtype=np.float32)
         elements = len(maps)
         self.pixels = self.image.size
-        instruments = []
+        # Filled in place: they are most of the memory that a calibration takes.
+        self.instruments = np.empty((len(WIDTHS) * (elements + 1),) + haadf.shape, np.float32)
+        place = 0
         for width in WIDTHS:
             for counts, offset in zip(maps, self.background):
-                instruments.append(neighbourhood_mean(counts - offset, width))
-            instruments.append(neighbourhood_mean(self.image, width))
-        self.instruments = np.stack(instruments)
+                net = np.subtract(counts, offset, dtype=np.float32)
+                self.instruments[place] = neighbourhood_mean(net, width)
+                place += 1
+            self.instruments[place] = neighbourhood_mean(self.image, width)
+            place += 1
         first = 1 + (elements + 1) * np.arange(len(WIDTHS))
         self.places = [(start + np.arange(elements), start + elements) for start in first]
         self.instrument_count = 1 + len(self.instruments)

@@ -35,10 +35,15 @@ def neighbourhood_mean(image, width):
     0.0
     """
     values = np.asarray(image, dtype=np.float32)
-    own = np.outer(*(own_share(length, width) for length in values.shape)).astype(np.float32)
-    others = 1 - own
+    rows, columns = (own_share(length, width).astype(np.float32) for length in values.shape)
+    # In place, for images that fill the memory.
+    own = np.outer(rows, columns)
+    mean = blur(values, width)
+    mean -= own * values
+    others = np.subtract(1, own, out=own)
     alone = others < 1e-6
-    mean = (blur(values, width) - own * values) / np.where(alone, 1, others)
+    others[alone] = 1
+    mean /= others
     mean[alone] = 0
     return mean
 
