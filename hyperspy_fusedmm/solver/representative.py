@@ -1,0 +1,54 @@
+"""Parts of an image on which everything that is chosen from the data is chosen."""
+
+import numpy as np
+
+__all__ = ["representative_tiles"]
+
+# An image of up to as many pixels as these tiles have is taken whole.
+TILE, TILES = 128, 4
+
+
+def representative_tiles(maps):
+    """Where to look: the whole of a small image, a few tiles of a large one.
+
+    The tiles depend on the image alone, never on how it is chunked. They are those that hold the
+    most of every element: each next one adds the most to the sum over the elements of the root of
+    the share of its counts that the tiles hold.
+
+    Parameters
+    ----------
+    maps : (E, R, C) array
+
+    Returns
+    -------
+    list of tuple of slice
+        Rows and columns of each tile.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> representative_tiles(np.ones((1, 100, 90)))
+    [(slice(0, 100, None), slice(0, 90, None))]
+    >>> len(representative_tiles(np.ones((1, 512, 512))))
+    4
+    """
+    rows, columns = maps.shape[1:]
+    if rows * columns <= TILES * TILE**2:
+        return [(slice(0, rows), slice(0, columns))]
+    spans = [_spans(rows), _spans(columns)]
+    tiles = [(r, c) for r in spans[0] for c in spans[1]]
+    totals = np.array([[np.abs(m[tile]).sum(dtype=float) for tile in tiles] for m in maps])
+    shares = totals / np.maximum(totals.sum(axis=1, keepdims=True), 1e-300)
+    held, chosen = np.zeros((len(maps), 1)), []
+    for _ in range(min(TILES, len(tiles))):
+        gain = np.sqrt(held + shares).sum(axis=0)
+        gain[chosen] = -1.0
+        chosen.append(int(gain.argmax()))
+        held = held + shares[:, chosen[-1:]]
+    return [tiles[k] for k in sorted(chosen)]
+
+
+def _spans(length):
+    """Pieces of an axis of about `TILE` pixels, as equal as whole pixels allow."""
+    edges = np.linspace(0, length, max(round(length / TILE), 1) + 1).round().astype(int)
+    return [slice(int(a), int(b)) for a, b in zip(edges, edges[1:])]

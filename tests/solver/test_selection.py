@@ -1,0 +1,90 @@
+"""Choosing the form of the problem and its weights from the data."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from hyperspy_fusedmm.data import core_shell_particles
+from hyperspy_fusedmm.solver import FusionProblem, default_strength, haadf_guide, solve
+from hyperspy_fusedmm.solver.selection import FORMS, Form, choose
+
+
+@pytest.fixture(scope="module")
+def specimen():
+    return core_shell_particles(shape=(96, 96), dose=3.0, haadf_snr=20, seed=5)
+
+
+def problem_of(specimen, **changes):
+    maps = specimen.maps.data
+    return FusionProblem(
+        maps,
+        specimen.haadf.data,
+        specimen.weights,
+        specimen.haadf_offset,
+        specimen.haadf_noise,
+        **{"lambda_tv": default_strength(maps), "regularization": "tgv", **changes},
+    )
+
+
+def error(maps, specimen):
+    truth = specimen.truth.data
+    return np.sqrt(((maps - truth) ** 2).sum(axis=(1, 2)) / (truth**2).sum(axis=(1, 2))).mean()
+
+
+def test_chosen_strengths_beat_strengths_four_times_off(specimen):
+    problem = problem_of(specimen)
+    forms = [Form("tgv", False, True)]
+    found = choose(problem, forms=forms, fixed=("lambda_haadf",))
+    assert found.lambda_haadf == problem.lambda_haadf
+    errors = [
+        error(solve(replace(problem, lambda_tv=c * found.lambda_tv), 1e-3).maps, specimen)
+        for c in (0.25, 1.0, 4.0)
+    ]
+    assert errors[1] < 0.97 * min(errors[0], errors[2])
+
+
+def test_image_of_something_else_is_left_out(specimen):
+    upside_down = specimen.haadf.data.max() - specimen.haadf.data[::-1]
+    problem = replace(problem_of(specimen), haadf=upside_down)
+    found = choose(problem, haadf_guide(upside_down))
+    assert not found.form.with_haadf and found.lambda_haadf == 0
+    kept = choose(problem_of(specimen), haadf_guide(specimen.haadf.data))
+    assert kept.form.with_haadf and kept.lambda_haadf > 0
+
+
+def test_record_and_progress(specimen):
+    problem, calls = problem_of(specimen), []
+    found = choose(
+        problem,
+        forms=[FORMS[0], FORMS[3]],
+        fixed=("lambda_tv",),
+        callback=lambda *done: calls.append(done),
+    )
+    np.testing.assert_array_equal(found.lambda_tv, problem.lambda_tv)
+    assert min(entry["score"] for entry in found.tried if entry["form"] == 0) == 0
+    assert [done for done, _ in calls] == list(range(1, len(found.tried) + 1))
+    assert all(done <= expected for done, expected in calls)
+    again = choose(problem, forms=[FORMS[0], FORMS[3]], fixed=("lambda_tv",))
+    for one, other in zip(found.tried, again.tried):
+        np.testing.assert_array_equal(one["error"], other["error"])
+
+
+def test_few_counts_leave_the_strength_alone(specimen):
+    maps = specimen.maps.data.copy()
+    maps[1] = 0
+    maps[1, 3, 4] = 2
+    problem = problem_of(specimen)
+    problem = replace(problem, maps=maps)
+    found = choose(problem, forms=[FORMS[3]], fixed=("lambda_haadf",))
+    assert found.undecided.tolist() == [False, True, False]
+    assert found.lambda_tv[1] == problem.lambda_tv[1]
+    assert np.isfinite(found.lambda_tv).all()
+
+
+def test_search_can_be_ended(specimen):
+    def stop(done, expected):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        choose(problem_of(specimen), forms=FORMS[:1], callback=stop)
