@@ -173,7 +173,7 @@ def sensitivities_for(maps, given=None, error="auto"):
     Parameters
     ----------
     maps : ElementMaps
-    given : (E,), dict or None
+    given : (E,), dict (also of factors), or None
         As :meth:`ElementMaps.atomic_percent`.
     error : "auto", float, (E,) or dict
         Relative standard errors; "auto" takes those of the weights where they are used.
@@ -189,10 +189,11 @@ def sensitivities_for(maps, given=None, error="auto"):
         image say nothing of the sensitivities.
     """
     from ..models import checks
+    from ..models.sensitivities import given_sensitivities
 
     names = _checked_names(maps)
     if given is not None:
-        values = checks.per_element(given, names, "sensitivities", positive=True)
+        values = given_sensitivities(given, names, maps.elements)
         source, relative = "given", np.zeros((len(names), len(names)))
     else:
         values, source, relative = _of_fusion(maps)

@@ -467,10 +467,12 @@ class ElementMaps(Signal2D):
         Parameters
         ----------
         sensitivities : (E,) or dict, optional
-            Counts that one atom of each element yields, in any common unit. By default they are those the
-            maps were fused with, or follow from the HAADF weights :math:`w_i` that were found for, or given
-            to, the fusion: an atom adds :math:`Z_i^\gamma` to the image, so
-            :math:`N_i \propto w_i x_i / Z_i^\gamma` (:math:`w_i x_i / Z_i` for ``forward="power"``).
+            Counts that one atom of each element yields, in any common unit, or the factors of eXSpy's
+            quantification, ``{"method": "CL", "factors": [...]}``, see
+            :func:`sensitivities_from_factors`. By default they are those the maps were fused with, or
+            follow from the HAADF weights :math:`w_i` that were found for, or given to, the fusion: an atom
+            adds :math:`Z_i^\gamma` to the image, so :math:`N_i \propto w_i x_i / Z_i^\gamma`
+            (:math:`w_i x_i / Z_i` for ``forward="power"``).
         return_error : bool, default False
             Return the standard error as well.
         minimum_counts : "auto" or float, default "auto"
@@ -488,8 +490,8 @@ class ElementMaps(Signal2D):
             take their noise variance, and fused ones have no error: ask the model for it.
         sensitivities_error : "auto", float, (E,) or dict, default "auto"
             Relative standard error of the sensitivities, independent among elements: 0.06 for 6 %. It is
-            part of the standard error. "auto" takes that of the weights where they were fitted and their
-            error is known, which only the model tells, and else 0.
+            part of the standard error. "auto" takes the covariance of the weights where they are used and
+            were fitted, and else 0.
 
         Returns
         -------
@@ -512,8 +514,8 @@ class ElementMaps(Signal2D):
 
         Notes
         -----
-        A lazy scan is read twice to find the default of `minimum_counts`; maps that are yet to be fused are
-        held in memory while they are. A number avoids both.
+        A lazy scan is read once at once, to find the default of `minimum_counts`. Lazy maps that are yet to
+        be fused are not, and stay in memory while they are; a number avoids both.
 
         References
         ----------

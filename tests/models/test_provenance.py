@@ -42,6 +42,7 @@ TOLD = {
     "tolerance",
     "tv_iterations",
     "iterations",
+    "kept_counts",
     "converged",
     "gap",
     "relative_gap",

@@ -33,6 +33,19 @@ def test_known_stoichiometry(film, as_asked, given):
     np.testing.assert_allclose(values(percent)[1, :, :16], 60, rtol=1e-6)
 
 
+def test_factors_of_quantification_are_sensitivities(film):
+    """k-factors relate weight fractions to counts, cross sections atoms."""
+    weights = {"Ga": 69.723, "O": 15.999}
+    factors = {element: weights[element] / SENSITIVITIES[element] for element in weights}
+    for given in (
+        {"method": "CL", "factors": factors},
+        {"method": "cross_section", "factors": SENSITIVITIES},
+        fmm.sensitivities_from_factors(factors),
+    ):
+        percent = film.atomic_percent(given).data
+        np.testing.assert_allclose(percent[0, :, :16], 40, rtol=1e-3)
+
+
 def test_it_is_like_the_maps(film, as_asked, lazy):
     maps = as_asked(film)
     maps.metadata.set_item("Background.counts", film.deepcopy())
