@@ -35,9 +35,7 @@ __all__ = ["Certificate", "certify"]
 # The dual fields lie in their balls to float32 rounding; this much brings them inside.
 ROUNDING = 1.0 - 1e-6
 SQRT_HALF = np.sqrt(0.5)
-# The r of the iteration is near to where the bound is largest: more steps gain less than a
-# hundredth of the gap.
-NEWTON_STEPS = 1
+NEWTON_STEPS = 3
 # The optimum's steepest residual slope, at most, in units of the present one (TGV).
 STEEPEST = 2.0
 # The largest value of an optimal map, at most, where no bound is known: in units of the largest

@@ -21,7 +21,7 @@ import numpy as np
 
 from ._elementary import fast_exp, fast_log, kernel
 from .certificate import certify
-from .primal_dual import Scaled, advanced_state, project_dual
+from .primal_dual import Scaled, project_dual, solve_linear
 from .tile_engine import TileEngine
 
 __all__ = ["solve_power"]
@@ -33,8 +33,7 @@ INNER_ITERATIONS, LONGEST = 10, 160
 # the objective to fall before the proximal term is made stronger.
 LOOK_EVERY = 3
 PATIENCE = 5
-# Iterations on the linear model that the start is taken from; more do not lower the end.
-LINEAR_START_ITERATIONS = 30
+LINEAR_START_TOLERANCE = 3e-3
 # The proximal term is this much stronger after steps that had to be taken back, weaker after
 # one that had not. At the strongest, single precision allows no further progress.
 STRONGER, WEAKER = 4.0, 0.5
@@ -73,10 +72,8 @@ def linearize_rows(
             for c in range(total.shape[0]):
                 signal = max(w * np.float64(values[c]), SMALLEST_SIGNAL)
                 misfit = abs(total[c] - measured[0, r, c])
-                # At 0 the tangent has no slope, and leaves out everything.
-                slope = gamma * w * fast_exp((gamma - 1.0) * fast_log(signal))
-                neglected = (gamma - 1.0) * misfit * w / signal + DAMPING * slope
-                curvatures[c] = precision[c] * slope * neglected + SMALLEST_PULL
+                neglected = (gamma - 1.0) * misfit * w / signal + DAMPING * slopes[c]
+                curvatures[c] = precision[c] * slopes[c] * neglected + SMALLEST_PULL
         for c in range(total.shape[0]):
             target[0, r, c] = measured[0, r, c] + (gamma - 1.0) * total[c]
 
@@ -145,8 +142,7 @@ class _PowerModel:
             self._slope[:] = self._kept_slope
 
     def objective(self, steps):
-        """True terms (HAADF, divergence, regularization) at the present maps, and the convex
-        model's value."""
+        """True terms (HAADF, divergence, regularization) at the present maps."""
 
         def rows(row, row_end):
             return haadf_rows(
@@ -155,8 +151,7 @@ class _PowerModel:
             )  # fmt: skip
 
         other = certify(self.engine, steps, self.bounds, with_dual=False)
-        terms = sum(self.engine.map_rows(rows)), other.divergence, other.regularization
-        return terms, other.total
+        return sum(self.engine.map_rows(rows)), other.divergence, other.regularization
 
     def dual_value(self, steps):
         """Lower bound of the convex model around the maps that are kept."""
@@ -171,7 +166,10 @@ def _linear_start(problem, num_workers):
     typical = squares / np.where(sums > 0, sums, 1)
     chords = problem.weights**problem.gamma * typical ** (problem.gamma - 1)
     linear = replace(problem, forward="linear", weights=chords)
-    return advanced_state(linear, LINEAR_START_ITERATIONS, num_workers)
+    return solve_linear(
+        linear, tolerance=LINEAR_START_TOLERANCE, max_iterations=200, initial=None, state=None,
+        num_workers=num_workers, callback=None,
+    ).state  # fmt: skip
 
 
 def solve_power(problem, *, tolerance, max_iterations, initial, state, num_workers, callback):
@@ -196,29 +194,26 @@ def solve_power(problem, *, tolerance, max_iterations, initial, state, num_worke
     with model.engine as engine:
         steps = scaled.steps(balance, model.data.strength, nearness)
         model.keep()
-        (present, _), lowest = model.objective(steps), -np.inf
+        present, lowest = model.objective(steps), -np.inf
         record(present, np.nan)
         while iteration < max_iterations and nearness < STRONGEST:
             count = min(inner, max_iterations - iteration)
             engine.advance(steps._replace(newton=2), count)
             iteration += count
             blocks += 1
-            found, modelled = model.objective(steps)
+            found = model.objective(steps)
             if sum(found) <= sum(present):
                 present, lowest, failures = found, -np.inf, 0
                 nearness = max(nearness * WEAKER, WEAKEST)
                 inner = max(inner // 2, INNER_ITERATIONS)
                 model.keep()
             else:
+                # The convex model may only not be solved well enough yet.
+                inner = min(2 * inner, LONGEST)
                 failures += 1
-                if failures == PATIENCE or (failures > 1 and modelled < sum(present)):
-                    # The model has fallen, the objective not: the tangent is left too far.
+                if failures == PATIENCE:
                     model.take_back()
                     nearness, failures = nearness * STRONGER, 0
-                    inner = INNER_ITERATIONS
-                else:
-                    # The convex model may only not be solved well enough yet.
-                    inner = min(2 * inner, LONGEST)
             steps = scaled.steps(balance, model.data.strength, nearness)
             stationarity = np.nan
             if iteration >= max_iterations or (tolerance > 0 and blocks % LOOK_EVERY == 0):

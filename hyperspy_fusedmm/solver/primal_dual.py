@@ -7,7 +7,6 @@ import numpy as np
 from ._elementary import fast_log, kernel
 from ._rows import GAUSSIAN, POISSON, Data, Steps
 from ._tiles import planes
-from .balance import AdaptiveBalance
 from .certificate import certify
 from .problem import CURVATURE_RATIO
 from .tile_engine import TileEngine
@@ -324,13 +323,8 @@ def _next_check(records, tolerance, maximum):
     return int(min(max(predicted, shortest), longest, maximum))
 
 
-def certified_iteration(
-    engine, scaled, balance, *, tolerance, max_iterations, callback, adaptive=False, warm=False
-):
+def certified_iteration(engine, scaled, balance, *, tolerance, max_iterations, callback):
     """Advance until the relative gap meets the tolerance.
-
-    With ``adaptive`` the balance is only where steps start from, unless the tolerance is 0 or
-    the regularization TGV. ``warm`` tells that the state may meet the tolerance as it is.
 
     Returns
     -------
@@ -340,15 +334,10 @@ def certified_iteration(
     """
     bounds = scaled.bounds(engine.data)
     steps = scaled.steps(balance, engine.data.strength)
-    adapted = None
-    if adaptive and tolerance > 0 and engine.regularization == "tv":
-        adapted = AdaptiveBalance(engine, steps)
-    # All terms are >= 0: until there is a better bound, it is 0.
-    records, iteration, best_dual = [], 0, 0.0
+    records, iteration, best_dual = [], 0, -np.inf
     while True:
         if tolerance > 0 or iteration >= max_iterations:
-            with_dual = warm or iteration > 0 or max_iterations == 0
-            found = certify(engine, steps, bounds, with_dual)
+            found = certify(engine, steps, bounds)
             best_dual = max(best_dual, found.dual)
             # A negative gap is rounding: the primal value never lies below the dual one.
             gap = max(found.total - best_dual, 0.0)
@@ -362,27 +351,13 @@ def certified_iteration(
         following = max_iterations
         if tolerance > 0:
             following = _next_check(records, tolerance, max_iterations)
-        while iteration < following:
-            stop = min(FIRST_CHECK, following) if iteration < FIRST_CHECK else following
-            if adapted is not None:
-                stop, steps = min(stop, adapted.next_stop(iteration)), adapted.steps
-            newton = FIRST_NEWTON_STEPS if iteration < FIRST_CHECK else NEWTON_STEPS
-            finish = stop in (FIRST_CHECK, following)
-            engine.advance(steps._replace(newton=newton), stop - iteration, finish)
-            iteration = stop
-            if adapted is not None:
-                adapted.stop(iteration)
-
-
-def advanced_state(problem, iterations, num_workers):
-    """The state after so many iterations from the measured maps, to start another solve from."""
-    scaled = Scaled(problem)
-    data = scaled.data()
-    steps = scaled.steps(scaled.first_balance(data.strength), data.strength)
-    array = scaled.initial_state(None, None)
-    with TileEngine(data, problem.regularization, array, num_workers) as engine:
-        engine.advance(steps._replace(newton=FIRST_NEWTON_STEPS), iterations)
-    return State(array, problem.regularization, scaled.map_scale, scaled.haadf_scale)
+        if iteration < FIRST_CHECK:
+            count = min(FIRST_CHECK, following) - iteration
+            engine.advance(steps._replace(newton=FIRST_NEWTON_STEPS), count)
+            iteration += count
+        if following > iteration:
+            engine.advance(steps, following - iteration)
+        iteration = following
 
 
 def solve_linear(problem, *, tolerance, max_iterations, initial, state, num_workers, callback):
@@ -397,7 +372,7 @@ def solve_linear(problem, *, tolerance, max_iterations, initial, state, num_work
     with TileEngine(data, problem.regularization, start, num_workers) as engine:
         records = certified_iteration(
             engine, scaled, balance, tolerance=tolerance, max_iterations=max_iterations,
-            callback=callback, adaptive=True, warm=state is not None,
+            callback=callback,
         )  # fmt: skip
     # The arrays of the problem make room for the maps.
     del engine, data

@@ -92,7 +92,7 @@ class _Block:
         """Solve to the tolerance, as in memory; number of iterations."""
         records = certified_iteration(
             self.engine, self.scaled, self.plan.whole.balance, tolerance=self.plan.tolerance,
-            max_iterations=self.plan.max_iterations, callback=None, adaptive=True,
+            max_iterations=self.plan.max_iterations, callback=None,
         )  # fmt: skip
         return records[-1][0]
 
