@@ -37,7 +37,7 @@ class LazyElementMaps(ElementMaps, LazySignal2D):
 
         Images of more than 1024 x 1024 pixels are fused chunk by chunk, with the numbers of the whole
         image, when the fused maps are computed or saved; the history and the gap are filled in then.
-        What is chosen from the data is chosen at once, on at most 2048 x 2048 pixels.
+        What is chosen from the data is chosen at once, on at most 1024 x 1024 pixels.
 
         Parameters
         ----------
@@ -61,13 +61,10 @@ class LazyElementMaps(ElementMaps, LazySignal2D):
             If an option needs all maps in memory.
         """
         if fuses_in_chunks(self, options):
-            options.pop("return_model", None)
-            options.pop("standard_error", None)
-            fused = fuse_in_chunks(self, haadf, dict(options))
-            # That of the part of the image on which everything was chosen.
-            if fused.metadata.has_item("FusedMultiModal.kept_counts"):
-                del fused.metadata.FusedMultiModal.kept_counts
-            return fused
+            own = ("return_model", "standard_error")
+            return fuse_in_chunks(
+                self, haadf, {name: value for name, value in options.items() if name not in own}
+            )
         return super().fuse(haadf, **options)
 
     def compute(self, close_file=False, show_progressbar=None, **kwargs):

@@ -1,7 +1,6 @@
 """Fuse maps that need not fit in memory: choose on a part of the image, solve when computed."""
 
 import inspect
-import logging
 import math
 
 import dask
@@ -10,24 +9,28 @@ import numpy as np
 
 from ..solver.out_of_core import (
     LazyProblem,
+    guide_scale,
+    lazy_haadf_guide,
     lazy_pilot_weights,
     solution_of,
     solve_chunked,
 )
 from .fusing import route_options
+from .sampling import TILES, is_sampled, sample, sample_tiles
 from .warning import warn_caller
-
-_logger = logging.getLogger(__name__)
 
 # Images up to one chunk are solved in memory.
 CHUNK = 1024
-# Everything that is chosen from the data is chosen on at most this many rows and columns: the whole
-# image if it is not larger, else tiles spread evenly over it, whatever its chunks.
-SAMPLE, TILES = 2048, 8
+# Options that may hold a value per pixel, with the number of axes then.
+PIXELWISE = {"background": 3, "noise": 3, "haadf_noise": 2, "regularization_weights": 3}
+# What a model of a part of the image says of that part alone.
+OF_THE_PART = (
+    "history", "objective", "gap", "relative_gap", "converged", "iterations", "kept_counts", "selection"
+)  # fmt: skip
 
 
 def fuses_in_chunks(maps, options):
-    """Whether maps are fused chunk by chunk: large, with the linear model and numbers per element."""
+    """Whether maps are fused chunk by chunk: large, with the linear model and no need of a model."""
     rows, columns = maps.data.shape[-2:]
     if rows * columns <= CHUNK**2 or maps.data.ndim > 3:
         return False
@@ -37,8 +40,6 @@ def fuses_in_chunks(maps, options):
             ("forward", ("auto", "linear")),
             ("solver", ("auto", "primal-dual")),
             ("initial", ("auto", "measured", None)),
-            ("guided", ("auto", False)),
-            ("regularization_weights", ("auto", "uniform")),
             ("preset", (None,)),
             ("return_model", (False,)),
             ("standard_error", (False,)),
@@ -48,22 +49,12 @@ def fuses_in_chunks(maps, options):
             and options.get(name, plain[0]) in plain
         )
     ]
-    reasons += [name for name in ("background", "noise", "haadf_noise") if _pixelwise(options, name)]
-    if maps.metadata.has_item("Background.counts") or maps.metadata.has_item(
-        "Signal.Noise_properties.variance"
-    ):
-        reasons.append("background or noise kept with the maps")
     if reasons:
         warn_caller(
             f"{', '.join(reasons)}: not available chunk by chunk; the maps "
             f"({maps.data.nbytes / 1e9:.1f} GB) are loaded into memory."
         )
     return not reasons
-
-
-def _pixelwise(options, name):
-    value = options.get(name)
-    return hasattr(value, "axes_manager") or np.ndim(value) > 1
 
 
 def fuse_in_chunks(maps, haadf, options):
@@ -82,93 +73,176 @@ def fuse_in_chunks(maps, haadf, options):
     """
     from ..models.fused_multi_modal import FusedMultiModal
 
+    options = dict(options)
     scratch, resume = options.pop("scratch", None), options.pop("resume", None)
+    given = _pixelwise(maps, options)
     create, fit = route_options(options, maps.create_model, FusedMultiModal.fit)
-    signature = inspect.signature(FusedMultiModal.fit).parameters
-    tolerance = fit.get("tolerance", signature["tolerance"].default)
-    tolerance = 1e-4 if isinstance(tolerance, str) else tolerance
-    most = fit.get("max_iterations", signature["max_iterations"].default)
-    most = 1000 if isinstance(most, str) else most
-    model = _sample_model(maps, haadf, create, {**fit, "max_iterations": most})
-    data = maps.data.reshape((-1,) + maps.data.shape[-2:])
-    image = None if haadf is None else _pixels(haadf)
-    weights = None
-    if fit.get("regularization_weights", "auto") == "auto":
-        weights = lazy_pilot_weights(data, tuple(model.fidelity))
-    arguments = {
-        "weights": model.weights, "haadf_offset": model.haadf_offset,
-        "haadf_noise": model.haadf_noise, "fidelity": tuple(model.fidelity),
-        "background": np.asarray(model.background), "noise": np.asarray(model.noise),
-        "lambda_haadf": model.lambda_haadf, "lambda_chem": model.lambda_chem,
-        "lambda_tv": model.lambda_tv, "regularization": model.regularization,
-    }  # fmt: skip
-    if image is not None:
-        arguments["haadf"] = image
-    if weights is not None:
-        arguments["regularization_weights"] = weights
+    tolerance, most = _stopping(fit)
+    image = None if haadf is None else _image(maps, haadf)
+    model, part = _sample_model(maps, haadf, image, given, create, {**fit, "max_iterations": most})
+    told = model.fused.metadata.FusedMultiModal.as_dictionary()
+    data = _stacked(maps.data)
     solution = solve_chunked(
-        LazyProblem(data, **arguments), tolerance, most, chunk=CHUNK, scratch=scratch, resume=resume
-    )
+        LazyProblem(data, **_arguments(data, image, given, model, part, told)),
+        tolerance, most, chunk=CHUNK, scratch=scratch, resume=resume,
+    )  # fmt: skip
     fused = maps._deepcopy_with_new_data(solution.maps.reshape(maps.data.shape))
     fused.metadata.General.title = f"{maps.metadata.General.title} (fused)".strip()
-    told = model.fused.metadata.FusedMultiModal.as_dictionary()
-    for outcome in ("history", "objective", "gap", "relative_gap", "converged", "iterations"):
-        told.pop(outcome, None)
+    if fused.metadata.has_item("Background"):
+        # Fused maps are net.
+        del fused.metadata.Background
+    for name in OF_THE_PART:
+        told.pop(name, None)
+    told |= {name: "per pixel" for name in given if name in told}
     told["tolerance"] = float(tolerance)
-    rows, columns = data.shape[1:]
-    sampled = rows * columns > SAMPLE**2
+    sampled = is_sampled(data.shape[1:])
     told["chosen_on"] = f"{TILES} x {TILES} tiles" if sampled else "the whole image"
     fused.metadata.set_item("FusedMultiModal", told)
     return fused
 
 
-def _pixels(haadf):
-    values = haadf.data if hasattr(haadf, "axes_manager") else haadf
+def _stopping(fit):
+    """Tolerance and most iterations, checked, with what `fit` has for "auto"."""
+    from ..models import checks
+    from ..models.fused_multi_modal import FusedMultiModal
+
+    defaults = inspect.signature(FusedMultiModal.fit).parameters
+    found = []
+    for name, otherwise in (("tolerance", 1e-4), ("max_iterations", 1000)):
+        value = fit.get(name, defaults[name].default)
+        found.append(otherwise if isinstance(value, str) and value == "auto" else value)
+    tolerance, most = found
+    return (
+        checks.number(tolerance, "tolerance", minimum=0.0),
+        checks.whole_number(most, "max_iterations", 1),
+    )
+
+
+def _stacked(array):
+    return array.reshape((-1,) + array.shape[-2:])
+
+
+def _values(thing):
+    """The array of a signal, or an array as it is; never computed."""
+    values = thing.data if hasattr(thing, "axes_manager") else thing
     return values if isinstance(values, da.Array) else np.asarray(values)
 
 
-def _spans(length):
-    """Evenly spread pieces of an axis, of `SAMPLE` pixels altogether."""
-    if length <= SAMPLE:
-        return [slice(0, length)]
-    size = SAMPLE // TILES
-    starts = np.linspace(0, length - size, TILES).round().astype(int)
-    return [slice(int(start), int(start) + size) for start in starts]
+def _image(maps, haadf):
+    """The array of an image that lies on the grid of the maps."""
+    from .grid import check_same_grid
+
+    if hasattr(haadf, "axes_manager") and haadf.data.ndim == 2:
+        axes = haadf.axes_manager.signal_axes or haadf.axes_manager.navigation_axes
+        check_same_grid(axes[::-1], maps.axes_manager.signal_axes[::-1], "haadf", "the element maps")
+    values = _values(haadf)
+    if values.shape != maps.data.shape[-2:]:
+        raise ValueError(
+            f"haadf: found an array of shape {values.shape}; {maps.data.shape[-2:]}, as the maps, is "
+            "needed."
+        )
+    return values
 
 
-def sample(array):
-    """Part of an image (..., R, C), loaded, from which everything is chosen."""
-    rows, columns = (_spans(n) for n in array.shape[-2:])
-    tiles = [[array[..., r, c] for c in columns] for r in rows]
-    return np.block(list(map(list, dask.compute(*tiles))))
+def _pixelwise(maps, options):
+    """Arrays with a value per pixel: of the options, and of what is kept with the maps."""
+    shape = (maps.data.size // math.prod(maps.data.shape[-2:]),) + maps.data.shape[-2:]
+    found = {}
+    for name, axes in PIXELWISE.items():
+        value = options.get(name, "auto")
+        if isinstance(value, (str, dict)) or np.ndim(_values(value)) < 2:
+            continue
+        found[name] = _fitting(_values(value), shape, axes, name)
+    kept = {
+        "background": maps.metadata.get_item("Background.counts", None),
+        "noise": maps.get_noise_variance(),
+    }
+    for name, signal in kept.items():
+        if isinstance(options.get(name, "auto"), str) and np.ndim(getattr(signal, "data", 0)) > 1:
+            found[f"kept {name}"] = _fitting(signal.data, shape, 3, f"{name} kept with the maps")
+    return found
 
 
-def _sample_model(maps, haadf, create, fit):
+def _fitting(values, shape, axes, name):
+    wanted = shape[-axes:]
+    if values.shape != wanted and math.prod(values.shape) == math.prod(wanted):
+        values = values.reshape(wanted) if values.shape[-2:] == wanted[-2:] else values
+    if values.shape != wanted:
+        raise ValueError(f"{name}: found an array of shape {values.shape}; {wanted} is needed.")
+    return values
+
+
+def _sample_model(maps, haadf, image, given, create, fit):
     """A model in memory of a part of the image, in which everything "auto" is decided."""
     from hyperspy.signals import Signal2D
 
     from .element_maps import element_maps
-    from .grid import check_same_grid
 
-    grid = maps.axes_manager.signal_axes[::-1]
-    data = sample(maps.data.reshape((-1,) + maps.data.shape[-2:]))
-    image = None
-    if haadf is not None:
-        if hasattr(haadf, "axes_manager"):
-            check_same_grid(haadf.axes_manager.signal_axes[::-1], grid, "haadf", "the element maps")
-        if _pixels(haadf).shape != maps.data.shape[-2:]:
-            raise ValueError(
-                f"haadf: found an array of shape {_pixels(haadf).shape}; {maps.data.shape[-2:]}, as the "
-                "maps, is needed."
-            )
-        image = sample(_pixels(haadf))
-    names = maps._map_names()
-    part = element_maps([Signal2D(values) for values in data], names, sum_lines=False)
-    model = part.create_model(image, **create)
+    wanted = {"maps": _stacked(maps.data), **given}
+    if image is not None:
+        wanted["haadf"] = image
+    part = dict(zip(wanted, sample(*wanted.values())))
+    some = element_maps(
+        [Signal2D(values) for values in part["maps"]], maps._map_names(), sum_lines=False
+    )
+    axes = some.axes_manager._get_axes_dicts()
+    if "kept background" in part:
+        some.metadata.set_item("Background.counts", Signal2D(part["kept background"], axes=axes))
+    if "kept noise" in part:
+        some.set_noise_variance(Signal2D(part["kept noise"], axes=axes))
+    elif maps.get_noise_variance() is not None:
+        some.set_noise_variance(maps.get_noise_variance())
+    pixels = None
+    if image is not None:
+        pixels = Signal2D(part["haadf"])
+        if hasattr(haadf, "original_metadata"):
+            # The file of the image may tell its black level.
+            pixels.original_metadata.add_dictionary(haadf.original_metadata.as_dictionary())
+    create, fit = ({name: part.get(name, o[name]) for name in o} for o in (create, fit))
+    model = some.create_model(pixels, **create)
     # One iteration only: what is wanted is every choice and check that comes before it.
-    options = {**fit, "tolerance": 0, "max_iterations": 1, "show_progressbar": False}
-    model.fit(**options)
-    return model
+    model.fit(**{**fit, "tolerance": 0, "max_iterations": 1, "show_progressbar": False})
+    return model, part
+
+
+def _arguments(data, image, given, model, part, told):
+    """Arguments of the problem of the whole image."""
+    fidelity = tuple(model.fidelity)
+    arguments = {
+        "weights": model.weights, "haadf_offset": model.haadf_offset,
+        "haadf_noise": given.get("haadf_noise", np.asarray(model.haadf_noise)),
+        "fidelity": fidelity,
+        "background": given.get(
+            "background", given.get("kept background", np.asarray(model.background))
+        ),
+        "noise": _noise(given, model, fidelity),
+        "lambda_haadf": model.lambda_haadf, "lambda_chem": model.lambda_chem,
+        "lambda_tv": model.lambda_tv, "regularization": model.regularization,
+    }  # fmt: skip
+    if image is not None:
+        lazy = image if isinstance(image, da.Array) else da.from_array(image, chunks=CHUNK)
+        arguments["haadf"] = lazy
+        if model.guided:
+            scale = guide_scale(sample_tiles(part["haadf"], image.shape))
+            arguments["guide"] = lazy_haadf_guide(lazy, scale)
+    # "auto" once stood for what is called "pilot".
+    if told["regularization_weights"] in ("auto", "pilot"):
+        arguments["regularization_weights"] = lazy_pilot_weights(data, fidelity)
+    elif "regularization_weights" in given:
+        arguments["regularization_weights"] = given["regularization_weights"]
+    return arguments
+
+
+def _noise(given, model, fidelity):
+    """Standard deviation of Gaussian maps; 1, which nothing uses, for the others."""
+    if "noise" in given:
+        noise = given["noise"]
+    elif "kept noise" in given and np.ndim(model.noise) > 1:
+        noise = np.sqrt(given["kept noise"])
+    else:
+        return np.asarray(model.noise)
+    gaussian = np.array([entry == "gaussian" for entry in fidelity])[:, np.newaxis, np.newaxis]
+    return da.where(gaussian, noise, 1.0)
 
 
 def solved(array, **options):
@@ -191,14 +265,17 @@ def solved(array, **options):
     target = options.pop("target", None)
     work = array if target is None else array.to_zarr(target, compute=False)
     maps, parts = dask.compute(work, solution.parts, **options)
-    found = solution.certificate(parts)
-    chem = found["divergence"] - solution.plan.whole.likelihood_constant
+    found, whole = solution.certificate(parts), solution.plan.whole
+    chem = found["divergence"] - whole.likelihood_constant
     relative = found["gap"] / found["total"] if found["total"] > 0 else 0.0
     total = found["haadf"] + chem + found["regularization"]
     tolerance = solution.plan.tolerance
+    known = (found["totals"] > 0) & (whole.net > 0)
+    kept = np.where(known, found["totals"] / np.where(known, whole.net, 1), 1.0)
     outcome = {
         "iterations": found["iterations"], "gap": found["gap"], "relative_gap": relative,
         "converged": bool(relative <= tolerance),
+        "kept_counts": kept.tolist(),
         "objective": {
             "haadf": found["haadf"], "chem": chem, "regularization": found["regularization"],
             "total": total,

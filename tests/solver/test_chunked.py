@@ -11,6 +11,8 @@ from hyperspy_fusedmm.solver import FusionProblem, haadf_guide, pilot_weights, s
 from hyperspy_fusedmm.solver.out_of_core import (
     LazyProblem,
     ScratchError,
+    guide_scale,
+    lazy_haadf_guide,
     lazy_pilot_weights,
     solve_chunked,
 )
@@ -217,3 +219,19 @@ def test_grid_covers_the_image_and_bounds_the_overhead():
     assert (sum(chunks[1]), sum(chunks[2])) == (1000, 777) and max(chunks[1] + chunks[2]) <= 300
     halo = largest_sweep(chunks) + 2
     assert (1 + 2 * halo / min(chunks[1] + chunks[2])) ** 2 <= 1.4
+
+
+@pytest.mark.parametrize("chunks", [(131, 157), (40, 60), (7, 150)])
+def test_guide(chunks):
+    haadf = specimen()["haadf"]
+    lazy = lazy_haadf_guide(da.from_array(haadf, chunks=chunks), guide_scale([haadf]), chunk=64)
+    np.testing.assert_allclose(lazy.compute(), haadf_guide(haadf), rtol=0, atol=1e-6)
+
+
+def test_totals():
+    given = specimen()
+    maps, found = computed(solve_chunked(as_lazy(given), 0, 25, chunk=60))
+    np.testing.assert_allclose(found["totals"], maps.sum(axis=(1, 2), dtype=float), rtol=1e-6)
+    whole = as_lazy(given | {"background": [0.25, 0.5]}).measure()
+    expected = given["maps"].sum(axis=(1, 2)) - np.array([0.25, 0.5]) * maps[0].size
+    np.testing.assert_allclose(whole.net, expected)

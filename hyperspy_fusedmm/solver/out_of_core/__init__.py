@@ -1,6 +1,7 @@
 """Solve the linear problem chunk by chunk, on Dask arrays that need not fit in memory."""
 
 from .chunked import ChunkedSolution, solution_of, solve_chunked
+from .guide import guide_scale, lazy_haadf_guide
 from .lazy_problem import LazyProblem
 from .pilot import lazy_pilot_weights
 from .scratch import ScratchError
@@ -9,6 +10,8 @@ __all__ = [
     "ChunkedSolution",
     "LazyProblem",
     "ScratchError",
+    "guide_scale",
+    "lazy_haadf_guide",
     "lazy_pilot_weights",
     "solution_of",
     "solve_chunked",

@@ -105,8 +105,13 @@ class _Block:
         own = np.maximum(self.own(self.engine.state[: self.plan.shape[0]]), 0)
         return own * self.plan.whole.map_scale[:, None, None].astype(np.float32)
 
-    def certificate(self, iterations):
-        """Sums and maxima of the chunk, from which `certificate_of` has the whole image's."""
+    def result(self, iterations):
+        """Maps of the chunk, and the numbers from which `certificate_of` has the whole image's."""
+        maps = self.maps()
+        totals = maps.sum(axis=(1, 2), dtype=float)
+        return maps, np.concatenate([self._certificate(iterations), totals])[None, None]
+
+    def _certificate(self, iterations):
         sums, (highest, ratio, steepest) = primal_sums(self.engine, self.steps, self.core)
         whole, elements = self.plan.whole, self.plan.shape[0]
         highest = np.maximum(highest, whole.highest)
@@ -118,7 +123,7 @@ class _Block:
         if ((weights > 0) & (weights < FAINT * weights.max())).any():
             bounded = dual_sum(self.engine, self.steps, self.core, scale, limits, True)
         values = [*sums[:3], raised, bounded, iterations, *sums[3:], *steepest, *ratio]
-        return np.array(values, dtype=float)[None, None]
+        return np.array(values, dtype=float)
 
 
 def certificate_of(parts, elements):
@@ -126,13 +131,14 @@ def certificate_of(parts, elements):
 
     Parameters
     ----------
-    parts : (rows of chunks, columns of chunks, 6 + 3 E) array
+    parts : (rows of chunks, columns of chunks, 6 + 4 E) array
     elements : int
 
     Returns
     -------
     dict
-        ``haadf``, ``divergence``, ``regularization``, ``total``, ``gap`` and ``iterations``.
+        ``haadf``, ``divergence``, ``regularization``, ``total``, ``gap`` and ``iterations``, and
+        ``totals``, the sums of the fused maps.
     """
     parts = np.asarray(parts).reshape(-1, parts.shape[-1])
     sums, largest = parts.sum(axis=0), parts.max(axis=0)
@@ -149,6 +155,7 @@ def certificate_of(parts, elements):
         "total": total,
         "gap": max(total - dual, 0.0),
         "iterations": int(largest[5]),
+        "totals": sums[6 + 3 * elements :],
     }
 
 
@@ -161,7 +168,7 @@ def one_pass(plan, i, j, *arrays):
             iterations = sum(n for n, *_ in plan.sweeps[0])
         else:
             iterations = block.solve()
-        return block.maps(), block.certificate(iterations)
+        return block.result(iterations)
 
 
 def ingest(plan, i, j, *arrays):
@@ -194,7 +201,7 @@ def sweep(plan, k, i, j, *done):
         block.advance(plan.sweeps[k])
         if last:
             iterations = sum(n for segments in plan.sweeps for n, *_ in segments)
-            return block.maps(), block.certificate(iterations)
+            return block.result(iterations)
         plan.scratch.write(f"state{k + 1}", i, j, block.own(block.engine.state))
     # Every neighbour has gone on from the state before this one's.
     plan.scratch.remove(f"state{k - 1}", i, j)

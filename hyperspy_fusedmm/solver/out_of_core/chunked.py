@@ -59,7 +59,7 @@ class ChunkedSolution:
     plan: Plan
 
     def certificate(self, parts):
-        """Terms, gap and iterations of the image from the computed ``parts``; a dict."""
+        """Terms, gap, iterations and totals of the image from the computed ``parts``; a dict."""
         return certificate_of(parts, self.plan.shape[0])
 
 
@@ -268,7 +268,7 @@ def _parts(graph, token, plan):
     return da.Array(
         HighLevelGraph.from_collections(parts, sums, dependencies=[_Layered(graph, solved)]),
         parts,
-        ((1,) * rows, (1,) * columns, (6 + 3 * plan.shape[0],)),
+        ((1,) * rows, (1,) * columns, (6 + 4 * plan.shape[0],)),
         meta=np.zeros((0, 0, 0)),
     )
 

@@ -1,6 +1,6 @@
 """The fusion problem on Dask arrays, and the few numbers that need the whole image."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import dask
 import dask.array as da
@@ -8,6 +8,7 @@ import numpy as np
 from scipy.special import xlogy
 
 from .._rows import POISSON
+from ..noise_level import diagonal_squares, relative_noise
 from ..primal_dual import Scaled, _power_of_two
 from ..problem import FusionProblem
 
@@ -37,6 +38,8 @@ class WholeImage:
         As `Scaled` has them. ``highest`` is the largest measured value, or the one that alone
         would make the brightest pixel of the HAADF image, in its units.
     haadf_scale : float
+    net : (E,) array
+        Totals of the measured maps less the background, in the caller's units.
     likelihood_constant : float
         Divergence minus likelihood.
     fingerprint : list of float
@@ -49,6 +52,7 @@ class WholeImage:
     balance: np.ndarray
     bounds: np.ndarray
     highest: np.ndarray
+    net: np.ndarray
     likelihood_constant: float
     fingerprint: list
 
@@ -120,7 +124,9 @@ class LazyProblem:
         """
         arrays, elements = self.arrays, self.shape[0]
         maps = arrays["maps"]
+        squares, differences = diagonal_squares(maps)
         wanted = {
+            "squares": squares,
             "mean": abs(maps).mean(axis=(1, 2), dtype=float),
             "sum": maps.sum(axis=(1, 2), dtype=float),
             "highest": maps.max(axis=(1, 2)),
@@ -129,8 +135,9 @@ class LazyProblem:
         if "haadf" in arrays:
             wanted["brightest"] = arrays["haadf"].max()
             wanted["haadf"] = arrays["haadf"].sum(dtype=float)
-        if "background" in arrays:
-            wanted["background"] = arrays["background"].mean(axis=(1, 2), dtype=float)
+        for name in ("background", "noise"):
+            if name in arrays:
+                wanted[name] = arrays[name].mean(axis=(1, 2), dtype=float)
         if "haadf_noise" in arrays:
             step = max(1, int(np.ceil(np.sqrt(np.prod(self.shape[1:]) / MEDIAN_PIXELS))))
             wanted["haadf_noise"] = arrays["haadf_noise"][::step, ::step]
@@ -152,10 +159,13 @@ class LazyProblem:
         if "inverse" in found:
             mean = found["inverse"] / np.maximum(found["used"], 1)
             typical = typical * np.where(mean > 0, np.maximum(mean, 1e-300) ** -0.5, 0)
-        scaled = Scaled(part, map_scale, haadf_scale, typical)
+        relative = relative_noise(found["squares"] / differences, found["mean"])
+        # The part is a corner: of images of background and noise their means count.
+        part = replace(part, **{k: found[k] for k in ("background", "noise") if k in found})
+        scaled = Scaled(part, map_scale, haadf_scale, typical, relative)
         highest = np.asarray(found["highest"], dtype=float) / map_scale
         weights = part.weights * map_scale / haadf_scale
-        used = weights > 0
+        used = (weights > 0) & (part.lambda_haadf > 0)
         if used.any():
             # What alone would make the brightest pixel of the image.
             brightest = (float(found["brightest"]) - part.haadf_offset) / haadf_scale
@@ -174,6 +184,7 @@ class LazyProblem:
             balance=scaled.first_balance(None),
             bounds=bounds,
             highest=highest,
+            net=np.asarray(found["sum"] - background * pixels, dtype=float),
             likelihood_constant=float(part.lambda_chem * constant),
             fingerprint=[*map(float, found["sum"]), float(found.get("haadf", 0)), *map(float, typical)],
         )

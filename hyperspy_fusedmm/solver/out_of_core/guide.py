@@ -1,0 +1,107 @@
+"""Direction of the regularization from an image that is not in memory."""
+
+import dask.array as da
+import numpy as np
+
+from ..operators import gradient
+from ..smoothing import (
+    BLUR_WIDTHS,
+    TRUNCATE,
+    _kernel,
+    blur,
+    estimate_noise,
+    gradient_energy,
+)
+from ..strength import GUIDE_LARGEST, GUIDE_NOISE
+from .grid import working_grid
+
+__all__ = ["guide_scale", "lazy_haadf_guide"]
+
+# The forward difference reaches one pixel farther than the blur.
+REACH = int(TRUNCATE * max(BLUR_WIDTHS) + 0.5) + 1
+CHUNK = 1024
+
+
+def guide_scale(tiles):
+    """Noise of the image and the blur that its gradient needs, from parts of it.
+
+    Parameters
+    ----------
+    tiles : list of (r, c) arrays
+        The whole image, or tiles that represent it.
+
+    Returns
+    -------
+    mean, noise : float
+    width : float
+        Sigma in pixels.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> image = np.random.default_rng(0).normal(5.0, 1.0, (128, 128))
+    >>> mean, noise, width = guide_scale([image])
+    >>> print(f"{noise:.1f} {width:.1f}")
+    1.0 8.0
+    """
+    tiles = [np.asarray(tile, dtype=np.float32) for tile in tiles]
+    mean = np.mean([tile.mean(dtype=float) for tile in tiles])
+    noise = float(np.median([estimate_noise(tile[None])[0] for tile in tiles]))
+    tiles = [tile - mean for tile in tiles]
+    pixels = sum(tile.size for tile in tiles)
+    best = (np.inf, 0.0)
+    for width in BLUR_WIDTHS:
+        if TRUNCATE * width > max(max(tile.shape) for tile in tiles):
+            break
+        centre = float(_kernel(width).max() ** 2)
+        risk = 2 * centre * noise**2 * pixels
+        for tile in tiles:
+            smooth = blur(tile, width)
+            risk += float((smooth * (smooth - 2 * tile)).sum(dtype=float))
+        best = min(best, (risk, width))
+    return float(mean), noise, best[1]
+
+
+def lazy_haadf_guide(haadf, scale, chunk=CHUNK):
+    """Where and along which direction a lazy image shows an edge, as `haadf_guide` has it.
+
+    Parameters
+    ----------
+    haadf : (R, C) dask array
+    scale : tuple of float
+        As `guide_scale` returns it.
+    chunk : int, default 1024
+        Rows and columns to work on at a time.
+
+    Returns
+    -------
+    (2, R, C) float32 dask array
+
+    Examples
+    --------
+    >>> import dask.array as da
+    >>> lazy_haadf_guide(da.ones((64, 64), chunks=32), (1.0, 0.1, 2.0)).shape
+    (2, 64, 64)
+    """
+    image = haadf[np.newaxis]
+    image = image.rechunk(working_grid(image.shape, max(chunk, 2 * REACH)))
+    depth, boundary = {0: 0, 1: REACH, 2: REACH}, {0: "none", 1: "none", 2: "none"}
+    padded = da.overlap.overlap(image, depth, boundary)
+    guide = padded.map_blocks(
+        _guide, scale, chunks=((2,),) + padded.chunks[1:], dtype=np.float32,
+        meta=np.zeros((0, 0, 0), np.float32),
+    )  # fmt: skip
+    return da.overlap.trim_internal(guide, depth, boundary)
+
+
+def _guide(block, scale):
+    mean, noise, width = scale
+    # In the precision of the guide in memory, so that both agree to the last digit.
+    smooth = (np.asarray(block[0], dtype=np.float32) - np.float64(mean)).astype(np.float32)
+    smooth = blur(smooth, width) if width else smooth
+    slope = gradient(smooth)
+    variance = noise**2 * (gradient_energy(width) if width else 2.0)
+    square = (slope**2).sum(axis=0)
+    share = GUIDE_LARGEST * square / np.maximum(square + GUIDE_NOISE**2 * variance, 1e-30)
+    length = np.sqrt(np.maximum(square, 1e-30))
+    return (slope * (np.sqrt(share) / length)).astype(np.float32)
