@@ -8,6 +8,7 @@ from ._elementary import fast_log, kernel
 from ._rows import GAUSSIAN, POISSON, Data, Steps
 from ._tiles import planes
 from .certificate import certify
+from .noise_level import noise_level
 from .problem import CURVATURE_RATIO
 from .tile_engine import TileEngine
 
@@ -17,8 +18,14 @@ RELAXATION = 1.8
 # Newton steps of the prox in the first iterations, up to the first look at the gap, and later,
 # when the residual of the last iteration is close to the root.
 FIRST_NEWTON_STEPS, NEWTON_STEPS = 3, 1
-# Primal over dual steps, found on simulated specimens from 0.1 to 10 counts per pixel.
+# Primal over dual steps at a noise as large as the mean, and the power of the noise that it follows:
+# noisy maps move far. Found on simulated specimens from 0.1 to 20 counts per pixel, and on recordings.
 BALANCE = {"tv": 0.4, "tgv": 0.2}
+NOISE_EXPONENT = 0.75
+# Dual fields reach this many times the derivatives of the data terms: those of many pixels add up.
+STRONGEST_PULL = 5.0
+# The balance is rounded to so many steps per factor of two: how sums are formed does not matter then.
+BALANCE_STEPS = 8
 # Expected size of the slope field of TGV relative to that of the maps.
 SLOPE_UNIT = 2.0
 FIRST_CHECK = 20
@@ -110,12 +117,15 @@ class Scaled:
     Maps are divided by ``map_scale`` (E,), the HAADF image by ``haadf_scale``; the
     objective keeps its value.
 
-    ``map_scale``, ``haadf_scale`` and ``typical_strength`` (E,) are found from the problem
-    unless given: a part of an image takes those of the whole.
+    ``map_scale``, ``haadf_scale``, ``typical_strength`` and ``noise_level`` (E,) are found from
+    the problem unless given: a part of an image takes those of the whole.
     """
 
-    def __init__(self, problem, map_scale=None, haadf_scale=None, typical_strength=None):
+    def __init__(
+        self, problem, map_scale=None, haadf_scale=None, typical_strength=None, noise_level=None
+    ):
         self.problem = problem
+        self.noise_level = noise_level
         elements, rows, columns = problem.maps.shape
         self.fidelity = np.array([POISSON if f == "poisson" else GAUSSIAN for f in problem.fidelity])
         mean = np.array([np.abs(m).mean(dtype=float) for m in problem.maps])
@@ -190,9 +200,26 @@ class Scaled:
         )
 
     def first_balance(self, strength):
-        """Expected distance of the maps, of order one, over that of the dual fields."""
-        balance = BALANCE[self.problem.regularization]
-        return balance / np.maximum(self._typical(strength), 1e-3 * self.chem)
+        """Expected distance of the maps over that of the dual fields."""
+        noise = noise_level(self.problem.maps) if self.noise_level is None else self.noise_level
+        maps = BALANCE[self.problem.regularization] * noise**NOISE_EXPONENT
+        dual = np.maximum(self._typical(strength), 1e-3 * self.chem)
+        # Where the strength is above what the data can pull with, dual fields stay inside their balls.
+        balance = maps / np.minimum(dual, STRONGEST_PULL * self._pull(noise))
+        return 2.0 ** (np.round(BALANCE_STEPS * np.log2(balance)) / BALANCE_STEPS)
+
+    def _pull(self, noise):
+        """Size (E,) of the derivatives of the data terms where maps are off by their noise."""
+        problem = self.problem
+        background = problem.background.mean(axis=(1, 2), dtype=float) / self.map_scale
+        precision = (self.map_scale / problem.noise.mean(axis=(1, 2), dtype=float)) ** 2
+        poisson = self.fidelity == POISSON
+        chem = self.chem * noise * np.where(poisson, 1 / (1 + background), precision)
+        weights = problem.weights * self.map_scale / self.haadf_scale
+        if problem.forward == "power":
+            weights = problem.weights * self.map_scale * self.haadf_scale ** (-1 / problem.gamma)
+            weights = problem.gamma * weights**problem.gamma
+        return np.hypot(chem, problem.lambda_haadf * weights)
 
     def _typical(self, strength):
         return typical_strength(strength) if self.typical_strength is None else self.typical_strength

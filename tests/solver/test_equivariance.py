@@ -416,7 +416,7 @@ def test_the_units_of_a_state_are_its_own(regularization):
     np.testing.assert_array_equal(found.state.planes, expected.state.planes)
 
 
-@pytest.mark.parametrize("steps, share", [(0.95, 0.75), (0.85, 0.95)])
+@pytest.mark.parametrize("steps, share", [(0.95, 0.8), (0.85, 0.95)])
 @pytest.mark.parametrize("ascending", [False, True])
 @pytest.mark.parametrize("regularization", ["tv", "tgv"])
 def test_a_path_over_the_strength_costs_less_than_separate_fits(

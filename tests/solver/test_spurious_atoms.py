@@ -49,7 +49,7 @@ def test_the_objective_ends_lower(lattice, maps):
     problem, _ = lattice
     total = {initial: problem.objective(x)["total"] for initial, x in maps.items()}
     assert total["multiresolution"] < 0.998 * total[None]
-    assert total["multiresolution"] < 0.7 * total["measured"]
+    assert total["multiresolution"] < 0.8 * total["measured"]
 
 
 def test_dysprosium_is_not_where_there_is_none(lattice, maps, between):
