@@ -1,18 +1,20 @@
-"""Time, memory and traffic of fusing scans in chunks, against fusing them in memory.
+"""Time, memory and traffic of fusing scans chunk by chunk, against fusing them in memory.
 
-Maps and image of growing size lie in a Zarr store; each run is a process of its own, so that its
-peak memory counts. Run it by hand::
+Four maps of counts (uint8) and an image (uint16) of growing size lie in a Zarr store, made chunk by
+chunk. Each run is a process of its own that reads them, fuses them with the same options and saves
+a .zspy, so that its peak memory counts. Run it by hand::
 
     python benchmarks/scale.py --sizes 1024 2048 4096 --iterations 60 --workers 2
+    python benchmarks/scale.py --sizes 2048 --compare-workers
 """
 
 import argparse
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -20,7 +22,7 @@ import dask
 import dask.array as da
 import numpy as np
 
-WEIGHTS, OFFSET, NOISE, STRENGTH = (1.0, 0.7, 0.5, 0.3), 50.0, 1.0, 0.4
+ELEMENTS, WEIGHTS, OFFSET, NOISE = ["Fe", "Co", "S", "O"], (10.0, 7.0, 5.0, 3.0), 50.0, 5.0
 SOURCE_CHUNK = 512
 
 
@@ -33,79 +35,97 @@ def specimen(block_info=None):
     particles = 1 + np.sin(rows) * np.sin(columns)
     truth = np.stack([2 * particles, 3 - particles, 1 + np.cos(rows + columns), 0.5 * particles])
     image = OFFSET + np.tensordot(WEIGHTS, truth, 1) + NOISE * rng.normal(size=particles.shape)
-    return np.concatenate([rng.poisson(truth), image[None]]).astype(np.float32)
+    return np.concatenate([rng.poisson(truth), np.rint(image)[None]]).astype(np.uint16)
 
 
-def make(size, path):
+def make(size, folder):
     chunks = ((5,),) + da.core.normalize_chunks(SOURCE_CHUNK, (size, size))
+    both = da.map_blocks(specimen, chunks=chunks, dtype=np.uint16)
     with dask.config.set(scheduler="threads", num_workers=2):
-        da.map_blocks(specimen, chunks=chunks, dtype=np.float32).to_zarr(path, overwrite=True)
+        dask.compute(
+            both[:4].astype(np.uint8).to_zarr(f"{folder}/maps.zarr", compute=False),
+            both[4].to_zarr(f"{folder}/haadf.zarr", compute=False),
+        )
 
 
-def in_memory(source, target, options):
-    from hyperspy_fusedmm.solver import FusionProblem, pilot_weights, solve
+def signals(folder, lazy):
+    import hyperspy.api as hs
 
-    data = da.from_zarr(source).compute()
-    problem = FusionProblem(
-        data[:4], haadf=data[4], weights=WEIGHTS, haadf_offset=OFFSET, haadf_noise=NOISE,
-        lambda_tv=STRENGTH, regularization_weights=pilot_weights(data[:4]),
-    )  # fmt: skip
-    found = solve(
-        problem, tolerance=0, max_iterations=options.iterations, num_workers=options.workers
-    )
-    da.from_array(found.maps).to_zarr(target)
-    return {"relative_gap": found.relative_gap}
+    import hyperspy_fusedmm as fmm
 
-
-def in_chunks(source, target, options):
-    from hyperspy_fusedmm.solver.out_of_core import (
-        LazyProblem,
-        lazy_pilot_weights,
-        solve_chunked,
-    )
-
-    data = da.from_zarr(source)
-    problem = LazyProblem(
-        data[:4], haadf=data[4], weights=WEIGHTS, haadf_offset=OFFSET, haadf_noise=NOISE,
-        lambda_tv=STRENGTH, regularization_weights=lazy_pilot_weights(data[:4], chunk=options.chunk),
-    )  # fmt: skip
-    scratch = Path(target).parent / "scratch"
-    solution = solve_chunked(
-        problem, 0, options.iterations, chunk=options.chunk, scratch=scratch
-    )
-    before = time.perf_counter()
-    _, parts = dask.compute(solution.maps.to_zarr(target, compute=False), solution.parts)
-    found = solution.certificate(parts)
-    return {
-        "relative_gap": found["gap"] / found["total"],
-        "tasks": len(dict(solution.maps.dask)),
-        "sweeps": len(solution.plan.sweeps),
-        "halo": solution.plan.halo,
-        "solve_s": time.perf_counter() - before,
-    }
+    maps, image = (da.from_zarr(f"{folder}/{name}.zarr") for name in ("maps", "haadf"))
+    if not lazy:
+        maps, image = dask.compute(maps, image)
+    stack = fmm.element_maps({name: maps[i] for i, name in enumerate(ELEMENTS)})
+    haadf = hs.signals.Signal2D(image)
+    return stack, haadf.as_lazy() if lazy else haadf
 
 
 def run(options):
     """One measurement, in this process and those of a cluster."""
-    work = {"memory": in_memory, "chunks": in_chunks}[options.run]
-    cluster = None
+    cluster = client = None
     if options.processes:
         from distributed import Client, LocalCluster
 
-        cluster = LocalCluster(n_workers=options.workers, threads_per_worker=1, processes=True)
+        cluster = LocalCluster(
+            n_workers=options.workers, threads_per_worker=1, processes=True, dashboard_address=None
+        )
         client = Client(cluster)
+    target = Path(options.target)
+    scratch, chunked = target.parent / "scratch", options.run == "chunks"
+    given = {"tolerance": 0.0, "max_iterations": options.iterations}
+    if not options.automatic:
+        given |= {
+            "weights": WEIGHTS, "haadf_offset": OFFSET, "haadf_noise": NOISE, "lambda_haadf": 1.0,
+            "lambda_tv": 0.4, "regularization": options.regularization, "guided": options.guided,
+        }  # fmt: skip
+    if chunked:
+        given["scratch"] = scratch
+    else:
+        given |= {"num_workers": options.workers, "show_progressbar": False}
+    traffic = _traffic()
+    watch = _Watch(scratch)
     start = time.perf_counter()
     with dask.config.set(num_workers=options.workers):
-        found = work(options.source, options.target, options)
+        maps, haadf = signals(target.parent, chunked)
+        fused = maps.fuse(haadf, **given)
+        chosen = time.perf_counter()
+        found = {"tasks": len(dict(fused.data.dask))} if chunked else {}
+        fused.save(target)
     found["time_s"] = time.perf_counter() - start
-    found["peak_gb"] = _peak()
-    if cluster is not None:
-        found["worker_peak_gb"] = list(client.run(_peak).values())
+    found["fuse_s"], found["save_s"] = chosen - start, time.perf_counter() - chosen
+    found["largest_scratch_gb"] = watch.stop()
+    found["relative_gap"] = fused.metadata.FusedMultiModal.relative_gap
+    peaks, moved = [_peak()], [np.subtract(_traffic(), traffic)]
+    if client is not None:
+        peaks += client.run(_peak).values()
+        moved += [np.array(found) for found in client.run(_traffic).values()]
         client.close()
         cluster.close()
-    io = Path("/proc/self/io").read_text().split()
-    found["read_gb"], found["written_gb"] = int(io[1]) / 1e9, int(io[3]) / 1e9
+    found["peaks_gb"] = peaks
+    found["read_gb"], found["written_gb"] = np.sum(moved, axis=0).tolist()
     print(json.dumps(found))
+
+
+class _Watch:
+    """The most bytes that a folder held, looked at from time to time."""
+
+    def __init__(self, folder):
+        self.folder, self.most, self.done = folder, 0, threading.Event()
+        self.thread = threading.Thread(target=self._look, daemon=True)
+        self.thread.start()
+
+    def _look(self):
+        while not self.done.wait(2.0):
+            try:
+                found = sum(entry.stat().st_size for entry in os.scandir(self.folder))
+            except OSError:
+                continue
+            self.most = max(self.most, found)
+
+    def stop(self):
+        self.done.set()
+        return self.most / 1e9
 
 
 def _peak():
@@ -115,54 +135,115 @@ def _peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
 
 
+def _traffic():
+    """What this process has read and written, in GB."""
+    io = Path("/proc/self/io").read_text().split()
+    return int(io[1]) / 1e9, int(io[3]) / 1e9
+
+
+def measured(name, folder, options, workers, processes=False):
+    """What a run in a process of its own found; its result stays in the folder."""
+    target = os.path.join(folder, f"{name}.zspy")
+    command = [
+        sys.executable, "-W", "ignore", __file__, "--run", name, "--target", target,
+        "--iterations", str(options.iterations), "--workers", str(workers),
+        "--regularization", options.regularization,
+        *(["--guided"] if options.guided else []),
+        *(["--automatic"] if options.automatic else []),
+        *(["--processes"] if processes else []),
+    ]  # fmt: skip
+    output = subprocess.run(
+        command, stdout=subprocess.PIPE, text=True, check=True,
+        env={**os.environ, "PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": "1"},
+    ).stdout  # fmt: skip
+    _remove(os.path.join(folder, "scratch"))
+    return target, json.loads(output.splitlines()[-1])
+
+
+def _remove(folder):
+    import shutil
+
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 def measure(options):
-    print(f"{'size':>6} {'run':>8} {'time/s':>8} {'ns/voxel/iter':>14} {'peak/GB':>8} {'gap':>8}  more")
     for size in options.sizes:
         with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-            source = os.path.join(folder, "maps.zarr")
-            make(size, source)
+            make(size, folder)
             results = {}
             for name in ("memory", "chunks"):
                 if name == "memory" and size > options.largest_in_memory:
                     continue
-                results[name] = os.path.join(folder, name + ".zarr")
-                command = [
-                    sys.executable, __file__, "--run", name, "--source", source,
-                    "--target", results[name], "--iterations", str(options.iterations),
-                    "--chunk", str(options.chunk), "--workers", str(options.workers),
-                ] + (["--processes"] if options.processes and name == "chunks" else [])  # fmt: skip
-                output = subprocess.run(
-                    command, stdout=subprocess.PIPE, text=True, check=True,
-                    env={**os.environ, "PYTHONSAFEPATH": "1"},
-                ).stdout  # fmt: skip
-                found = json.loads(output.splitlines()[-1])
-                voxel = 1e9 * found["time_s"] / (4 * size * size * options.iterations)
-                more = {k: v for k, v in found.items() if k not in ("time_s", "peak_gb", "relative_gap")}
-                print(
-                    f"{size:>6} {name:>8} {found['time_s']:>8.1f} {voxel:>14.2f} "
-                    f"{found['peak_gb']:>8.2f} {found['relative_gap']:>8.1e}  {more}", flush=True,
-                )  # fmt: skip
+                results[name], found = measured(
+                    name, folder, options, options.workers, options.processes and name == "chunks"
+                )
+                _tell(size, name, found, options.iterations)
             if len(results) == 2:
-                one, two = (da.from_zarr(path) for path in results.values())
+                one, two = (da.from_zarr(f"{path}/Experiments/{_only(path)}/data") for path in
+                            results.values())  # fmt: skip
                 difference, largest = dask.compute(abs(one - two).max(), one.max())
                 print(f"{'':>6} largest difference {difference / largest:.1e} of the maximum")
-            shutil.rmtree(folder, ignore_errors=True)
-            os.makedirs(folder, exist_ok=True)
+
+
+def _only(path):
+    return next(e.name for e in os.scandir(f"{path}/Experiments") if e.is_dir())
+
+
+def _tell(size, name, found, iterations):
+    voxels = 4 * size * size
+    peak = sum(found.pop("peaks_gb"))
+    time_s = found.pop("time_s")
+    more = "  ".join(f"{key} {value:.4g}" for key, value in found.items())
+    print(
+        f"{size:>6} {name:>10}  {time_s:.1f} s  {1e9 * time_s / voxels:.0f} ns per voxel  "
+        f"{1e9 * time_s / (voxels * iterations):.2f} ns per voxel and iteration  peak {peak:.2f} GB  {more}",
+        flush=True,
+    )
+
+
+def compare_workers(options):
+    """One against two workers, turn by turn, least time of each; threads, then processes."""
+    for size in options.sizes:
+        with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+            make(size, folder)
+            for kind in ("threads", "processes"):
+                best = {1: np.inf, 2: np.inf}
+                for _ in range(options.repeats):
+                    for workers in best:
+                        target, found = measured(
+                            "chunks", folder, options, workers, kind == "processes"
+                        )
+                        _remove(target)
+                        best[workers] = min(best[workers], found["save_s"])
+                ratio = best[1] / best[2]
+                print(
+                    f"{size:>6} {kind:>10}  {best[1]:.1f} s with one, {best[2]:.1f} s with two: "
+                    f"{ratio:.2f} times as fast", flush=True,
+                )  # fmt: skip
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=[1024, 2048])
     parser.add_argument("--iterations", type=int, default=60)
-    parser.add_argument("--chunk", type=int, default=1024)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--regularization", choices=["tv", "tgv"], default="tv")
+    parser.add_argument("--guided", action="store_true")
+    parser.add_argument("--automatic", action="store_true", help="choose everything from the data")
     parser.add_argument("--processes", action="store_true", help="workers of a LocalCluster")
+    parser.add_argument("--compare-workers", action="store_true", help="one against two")
+    parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--largest-in-memory", type=int, default=4096)
     parser.add_argument("--folder", help="where the stores lie; the system's folder if not given")
-    for name in ("run", "source", "target"):
+    for name in ("run", "target"):
         parser.add_argument(f"--{name}", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    run(options) if options.run else measure(options)
+    if options.run:
+        run(options)
+    elif options.compare_workers:
+        compare_workers(options)
+    else:
+        measure(options)
 
 
 if __name__ == "__main__":
