@@ -176,7 +176,7 @@ class Scaled:
         return Data(
             counts=self._voxels(problem.maps, 1 / self.map_scale),
             spread=self._voxels(spread, np.ones(elements)),
-            strength=self._voxels(problem.strengths(), self.map_scale),
+            strength=self._strength(),
             weights=weights,
             target=target,
             rho=np.ascontiguousarray(precision[None], dtype=np.float32),
@@ -184,6 +184,12 @@ class Scaled:
             anchor=nothing if anchor is None else anchor,
             pull=nothing if pull is None else pull,
         )
+
+    def _strength(self):
+        """Radius of the dual balls, (E, R, C), or (E, 1, C) where it is the same everywhere."""
+        scale = self.problem.lambda_tv * self.map_scale
+        weights = self.problem.regularization_weights
+        return self._voxels(np.ones((len(scale), 1, 1)) if weights is None else weights, scale)
 
     def steps(self, balance, strength, nearness=0.0):
         """Constants for the `TileEngine`."""
@@ -361,7 +367,8 @@ def certified_iteration(engine, scaled, balance, *, tolerance, max_iterations, c
     """
     bounds = scaled.bounds(engine.data)
     steps = scaled.steps(balance, engine.data.strength)
-    records, iteration, best_dual = [], 0, -np.inf
+    # All terms are >= 0: until there is a better bound, it is 0.
+    records, iteration, best_dual = [], 0, 0.0
     while True:
         if tolerance > 0 or iteration >= max_iterations:
             found = certify(engine, steps, bounds)
