@@ -10,6 +10,7 @@ from ..signals.names import atomic_number
 from ..solver import estimate_noise
 from . import checks, inputs, likelihood, presets
 from .attributes import Attributes
+from .diagnosis import Diagnosis
 from .fitting import Fitting
 from .haadf_scale import haadf_scale
 from .inherited import RefusedSlicer, WithoutComponents
@@ -22,7 +23,7 @@ from .uncertainty import Uncertainty
 _logger = logging.getLogger(__name__)
 
 
-class FusedMultiModal(Uncertainty, Fitting, Outcome, Attributes, WithoutComponents, BaseModel):
+class FusedMultiModal(Diagnosis, Uncertainty, Fitting, Outcome, Attributes, WithoutComponents, BaseModel):
     r"""Element maps fused with the HAADF image recorded with them.
 
     Made by :meth:`ElementMaps.create_model`. :meth:`fit` finds the maps :math:`x_i \ge 0` that
