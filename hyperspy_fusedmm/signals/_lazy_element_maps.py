@@ -3,11 +3,9 @@
 import os
 import shutil
 import tempfile
-from contextlib import nullcontext
 from pathlib import Path
 
 import dask.array as da
-from dask.diagnostics import ProgressBar
 from hyperspy.defaults_parser import preferences
 from hyperspy.signals import LazySignal2D
 
@@ -73,7 +71,15 @@ class LazyElementMaps(ElementMaps, LazySignal2D):
         Parameters
         ----------
         close_file, show_progressbar, **kwargs
-            As :meth:`hyperspy.api.signals.LazySignal.compute`.
+            As :meth:`hyperspy.api.signals.LazySignal.compute`. The progress bar of fused maps counts the
+            chunks of all sweeps.
+
+        Raises
+        ------
+        OSError
+            If the scratch folder cannot be written any more.
+        ConnectionError
+            If the scheduler of a cluster has gone.
 
         Warns
         -----
@@ -83,8 +89,9 @@ class LazyElementMaps(ElementMaps, LazySignal2D):
         if solution_of(self.data) is None:
             super().compute(close_file=close_file, show_progressbar=show_progressbar, **kwargs)
             return
-        with _progress(show_progressbar):
-            maps, outcome = solved(self.data, **kwargs)
+        maps, outcome = solved(
+            self.data, show_progressbar=_shown(show_progressbar), **kwargs
+        )
         # A solution that is known needs no graph any more.
         self.data = da.from_array(maps, chunks=-1)
         self._fill_in(outcome)
@@ -100,6 +107,13 @@ class LazyElementMaps(ElementMaps, LazySignal2D):
         filename, overwrite, extension, **kwargs
             As :meth:`hyperspy.api.signals.BaseSignal.save`.
 
+        Raises
+        ------
+        OSError
+            If a disk is full, or the file exists and `overwrite` is not True.
+        ConnectionError
+            If the scheduler of a cluster has gone.
+
         Warns
         -----
         UserWarning
@@ -114,11 +128,12 @@ class LazyElementMaps(ElementMaps, LazySignal2D):
         final = final if final.suffix else final.with_suffix(".hspy")
         if final.exists() and not overwrite:
             raise FileExistsError(f"filename: {final} exists already; pass overwrite=True.")
+        if not final.parent.is_dir():
+            raise FileNotFoundError(f"filename: there is no folder {str(final.parent)!r}; make it first.")
         folder = tempfile.mkdtemp(prefix=f".{final.name}-", dir=final.parent)
         try:
             store = os.path.join(folder, "maps.zarr")
-            with _progress(None):
-                _, outcome = solved(self.data, target=store)
+            _, outcome = solved(self.data, target=store, show_progressbar=_shown(None))
             self._fill_in(outcome)
             written = self._deepcopy_with_new_data(da.from_zarr(store))
             partial = os.path.join(folder, final.name)
@@ -134,7 +149,7 @@ class LazyElementMaps(ElementMaps, LazySignal2D):
             self.metadata.set_item(f"FusedMultiModal.{name}", value)
 
 
-def _progress(show_progressbar):
+def _shown(show_progressbar):
     if show_progressbar is None:
-        show_progressbar = preferences.General.show_progressbar
-    return ProgressBar() if show_progressbar else nullcontext()
+        return bool(preferences.General.show_progressbar)
+    return bool(show_progressbar)

@@ -1,19 +1,24 @@
 """Fuse maps that need not fit in memory: choose on a part of the image, solve when computed."""
 
+import errno
 import inspect
 import math
 
 import dask
 import dask.array as da
 import numpy as np
+from hyperspy.external.progressbar import progressbar
 
 from ..solver.out_of_core import (
     LazyProblem,
+    ScratchError,
+    Watch,
     guide_scale,
     lazy_haadf_guide,
     lazy_pilot_weights,
     solution_of,
     solve_chunked,
+    steps_of,
 )
 from .fusing import route_options
 from .sampling import TILES, is_sampled, sample, sample_tiles
@@ -245,26 +250,35 @@ def _noise(given, model, fidelity):
     return da.where(gaussian, noise, 1.0)
 
 
-def solved(array, **options):
+def solved(array, *, target=None, show_progressbar=False, **options):
     """Compute fused maps and what is known of them at once.
 
     Parameters
     ----------
     array : dask array
-        Fused maps, or the storing of them (then ``target``).
+        Fused maps.
+    target : path, optional
+        Zarr store to write the maps to.
+    show_progressbar : bool
     **options
-        ``target``: Zarr store to write the maps to. Others go to :func:`dask.compute`.
+        As :func:`dask.compute`.
 
     Returns
     -------
     maps : array or None
     outcome : dict
         For ``metadata.FusedMultiModal``.
+
+    Raises
+    ------
+    OSError
+        If a disk is full.
+    ConnectionError
+        If the scheduler of a cluster has gone.
     """
     solution = solution_of(array)
-    target = options.pop("target", None)
     work = array if target is None else array.to_zarr(target, compute=False)
-    maps, parts = dask.compute(work, solution.parts, **options)
+    maps, parts = _computed(solution, [work, solution.parts], show_progressbar, options)
     found, whole = solution.certificate(parts), solution.plan.whole
     chem = found["divergence"] - whole.likelihood_constant
     relative = found["gap"] / found["total"] if found["total"] > 0 else 0.0
@@ -292,3 +306,53 @@ def solved(array, **options):
             "max_iterations, for the certified optimum."
         )
     return maps, outcome
+
+
+def _computed(solution, work, show_progressbar, options):
+    """Compute with a progress bar, and say what to do where that fails from outside."""
+    client = _client(options)
+    folder = getattr(solution.plan.scratch, "folder", None)
+    with progressbar(
+        total=steps_of(solution.plan), desc="Fusing", unit=" chunks", disable=not show_progressbar
+    ) as bar:
+        try:
+            with Watch(solution.plan, lambda done: bar.update(done - bar.n), client):
+                return dask.compute(*work, **options)
+        except ScratchError:
+            raise
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                if client is None or error.errno is not None:
+                    raise
+                raise _gone(client, folder) from error
+            raise OSError(
+                error.errno, f"filename: writing the fused maps failed ({error.strerror}); make room, or "
+                "save to another disk. No file was written.",
+            ) from error  # fmt: skip
+        except Exception as error:
+            if client is None or not _has_gone(client, error):
+                raise
+            raise _gone(client, folder) from error
+
+
+def _client(options):
+    """The client of a cluster that Dask would compute with, or None."""
+    scheduler = dask.base.get_scheduler(scheduler=options.get("scheduler"))
+    owner = getattr(scheduler, "__self__", None)
+    return owner if hasattr(owner, "subscribe_topic") else None
+
+
+def _has_gone(client, error):
+    return client.status != "running" or type(error).__name__ in (
+        "CancelledError", "FutureCancelledError", "FuturesCancelledError", "TimeoutError",
+    )  # fmt: skip
+
+
+def _gone(client, folder):
+    address = getattr(client.scheduler, "address", "unknown")
+    advice = "start a cluster and call again"
+    if folder is not None:
+        advice += f"; if {folder} is a scratch folder that you named, resume= goes on with what is there"
+    return ConnectionError(
+        f"The scheduler at {address} has gone, and the fused maps with it; {advice}. No file was written."
+    )

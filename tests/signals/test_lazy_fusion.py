@@ -1,5 +1,9 @@
 """Fusion of maps that are solved when they are computed."""
 
+import errno
+import time
+
+import dask
 import hyperspy.api as hs
 import numpy as np
 import pytest
@@ -8,7 +12,11 @@ import hyperspy_fusedmm as fmm
 from hyperspy_fusedmm.signals import _lazy_element_maps, lazy_fusion, sampling
 
 SHAPE = (90, 110)
-OPTIONS = {"weights": [1.0, 2.0], "haadf_offset": 5.0, "haadf_noise": 0.3, "lambda_tv": 0.4}
+# Everything that would take a search.
+OPTIONS = {
+    "weights": [1.0, 2.0], "haadf_offset": 5.0, "haadf_noise": 0.3, "lambda_tv": 0.4,
+    "regularization": "tv", "guided": False, "lambda_haadf": 1.0,
+}  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -46,9 +54,9 @@ def assert_equal_maps(lazy, eager):
 @pytest.mark.parametrize("rule", ["uniform", "pilot"])
 def test_numbers_of_eager(scan, regularization, guided, lambda_haadf, rule):
     maps, haadf = scan
-    options = {
+    options = OPTIONS | {
         "tolerance": 0, "max_iterations": 30, "regularization": regularization, "guided": guided,
-        "lambda_haadf": lambda_haadf, "regularization_weights": rule, **OPTIONS,
+        "lambda_haadf": lambda_haadf, "regularization_weights": rule,
     }  # fmt: skip
     eager = maps.fuse(haadf, **options)
     lazy = lazily(maps).fuse(haadf.as_lazy(), **options)
@@ -93,8 +101,8 @@ def test_values_per_pixel(scan, where):
     values["background"].data[1] = 0
     options = {
         "tolerance": 0, "max_iterations": 20, "fidelity": ["poisson", "gaussian"], **OPTIONS,
-        "haadf_noise": rng.uniform(0.2, 0.4, SHAPE), "regularization": "tv", "guided": False,
-        "lambda_haadf": 1.0, "regularization_weights": rng.uniform(0.5, 2, maps.data.shape),
+        "haadf_noise": rng.uniform(0.2, 0.4, SHAPE),
+        "regularization_weights": rng.uniform(0.5, 2, maps.data.shape),
     }  # fmt: skip
     lazy = lazily(maps)
     if where == "options":
@@ -120,7 +128,8 @@ def test_stored_black_level_and_calibration_are_kept(scan):
     stored = "ImageList.TagGroup0.ImageData.Calibrations.Brightness"
     haadf.original_metadata.set_item(f"{stored}.Origin", 5.0)
     haadf.original_metadata.set_item(f"{stored}.Scale", 1.0)
-    options = {"tolerance": 0, "max_iterations": 5, "weights": [1.0, 2.0], "lambda_tv": 0.4}
+    options = {"tolerance": 0, "max_iterations": 5, **OPTIONS}
+    del options["haadf_offset"]
     eager, lazy = maps.fuse(haadf, **options), lazily(maps).fuse(haadf.as_lazy(), **options)
     told, expected = (s.metadata.FusedMultiModal for s in (lazy, eager))
     assert told.haadf_offset == expected.haadf_offset == 5.0
@@ -238,3 +247,102 @@ def test_wrong_image_is_refused(scan):
         lazily(maps).fuse(haadf.data[:, :-1])
     with pytest.raises(TypeError, match="no such option"):
         lazily(maps).fuse(haadf, lambda_tvv=1)
+
+
+class Progress:
+    """A progress bar that is called; raises after some steps."""
+
+    def __init__(self, monkeypatch, after=np.inf, error=KeyboardInterrupt):
+        self.n, self.after, self.error = 0, after, error
+        monkeypatch.setattr(lazy_fusion, "progressbar", self.made)
+
+    def made(self, total, **_):
+        self.total = total
+        return self
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def update(self, steps):
+        self.n += steps
+        if self.n == self.after:
+            raise self.error
+
+
+def test_progress_counts_the_chunks_of_all_sweeps(scan, monkeypatch):
+    bar = Progress(monkeypatch)
+    maps, haadf = scan
+    lazily(maps).fuse(haadf, tolerance=0, max_iterations=30, **OPTIONS).compute()
+    # 2 x 3 chunks of 45 x 37 pixels and sweeps of no more than 1 iteration.
+    assert bar.n == bar.total == 6 * 30
+
+
+def test_interruption_ends_within_one_chunk_and_leaves_no_file(scan, tmp_path, monkeypatch):
+    maps, haadf = scan
+    options = {"tolerance": 0, "max_iterations": 30, **OPTIONS}
+    bar = Progress(monkeypatch, after=20)
+    fused = lazily(maps).fuse(haadf, scratch=tmp_path / "scratch", **options)
+    (tmp_path / "results").mkdir()
+    with dask.config.set(num_workers=2), pytest.raises(KeyboardInterrupt):
+        fused.save(tmp_path / "results" / "fused.zspy")
+    assert not list((tmp_path / "results").iterdir())
+    # What the other thread was at.
+    assert bar.n <= 22
+    time.sleep(0.2)
+    assert bar.n <= 22
+    assert not list((tmp_path / "scratch").glob("*.part"))
+    bar.after = np.inf
+    resumed = lazily(maps).fuse(haadf, resume=tmp_path / "scratch", **options)
+    assert_equal_maps(resumed, maps.fuse(haadf, **options))
+
+
+def test_full_scratch_folder(scan, tmp_path, monkeypatch):
+    maps, haadf = scan
+    options = {"tolerance": 0, "max_iterations": 30, **OPTIONS}
+    save = np.save
+
+    def full(file, array):
+        if np.ndim(array) == 3 and len(array) > 2:
+            save(file, array[:1])
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(file, array)
+
+    fused = lazily(maps).fuse(haadf, scratch=tmp_path / "scratch", **options)
+    temporary = lazily(maps).fuse(haadf, **options)
+    monkeypatch.setattr(np, "save", full)
+    with pytest.raises(OSError, match="scratch: .*No space left.*make room"):
+        fused.save(tmp_path / "fused.zspy")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["scratch"]
+    assert not list((tmp_path / "scratch").glob("*.part"))
+    with pytest.raises(OSError, match="name a folder on a larger disk"):
+        temporary.compute()
+
+
+def test_full_disk_of_the_result(scan, tmp_path, monkeypatch):
+    import zarr
+
+    maps, haadf = scan
+    fused = lazily(maps).fuse(haadf, tolerance=0, max_iterations=5, **OPTIONS)
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(zarr.Array, "__setitem__", full)
+    with pytest.raises(OSError, match="filename: .*make room"):
+        fused.save(tmp_path / "fused.zspy")
+    assert not list(tmp_path.iterdir())
+
+
+def test_folders_that_cannot_be_written(scan, tmp_path):
+    maps, haadf = scan
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="scratch: .*cannot be written"):
+        lazily(maps).fuse(
+            haadf, scratch=tmp_path / "file" / "below", tolerance=0, max_iterations=30, **OPTIONS
+        )
+    fused = lazily(maps).fuse(haadf, tolerance=0, max_iterations=5, **OPTIONS)
+    with pytest.raises(OSError, match="filename"):
+        fused.save(tmp_path / "nowhere" / "fused.zspy")

@@ -4,15 +4,18 @@ from .chunked import ChunkedSolution, solution_of, solve_chunked
 from .guide import guide_scale, lazy_haadf_guide
 from .lazy_problem import LazyProblem
 from .pilot import lazy_pilot_weights
+from .report import Watch, steps_of
 from .scratch import ScratchError
 
 __all__ = [
     "ChunkedSolution",
     "LazyProblem",
     "ScratchError",
+    "Watch",
     "guide_scale",
     "lazy_haadf_guide",
     "lazy_pilot_weights",
     "solution_of",
     "solve_chunked",
+    "steps_of",
 ]

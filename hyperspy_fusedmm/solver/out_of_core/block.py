@@ -8,6 +8,7 @@ from ..certificate import FAINT, HIGHEST, ROUNDING, STEEPEST, dual_sum, primal_s
 from ..primal_dual import Scaled, certified_iteration
 from ..tile_engine import TileEngine
 from .lazy_problem import LazyProblem, WholeImage
+from .report import step
 from .scratch import Scratch
 
 __all__ = ["Plan", "certificate_of", "ingest", "one_pass", "sweep"]
@@ -18,7 +19,8 @@ class Plan:
     """Everything a task must know besides its arrays.
 
     ``row_ends`` and ``column_ends`` are the ends of the chunks, ``sweeps`` as `grid.sweeps`
-    has them. An image of one chunk has no sweeps: it is solved to ``tolerance``.
+    has them. An image of one chunk has no sweeps: it is solved to ``tolerance``. ``topic`` is what
+    the work is reported under.
     """
 
     shape: tuple
@@ -33,6 +35,7 @@ class Plan:
     max_iterations: int
     num_workers: int | None = 1
     scratch: Scratch | None = None
+    topic: str = ""
 
     def core(self, i, j):
         return (
@@ -162,7 +165,7 @@ def certificate_of(parts, elements):
 def one_pass(plan, i, j, *arrays):
     """Maps and certificate of a chunk whose arrays come with the whole halo."""
     block = _Block(plan, i, j, _pieces(plan, arrays))
-    with block.engine:
+    with step(plan), block.engine:
         if plan.sweeps:
             block.advance(plan.sweeps[0])
             iterations = sum(n for n, *_ in plan.sweeps[0])
@@ -183,7 +186,13 @@ def ingest(plan, i, j, *arrays):
 
 
 def sweep(plan, k, i, j, *done):
-    """Sweep ``k`` over a chunk; ``done`` are the neighbours' earlier sweeps.
+    """Sweep ``k`` over a chunk; ``done`` are the neighbours' earlier sweeps, for their order alone."""
+    with step(plan):
+        return _sweep(plan, k, i, j)
+
+
+def _sweep(plan, k, i, j):
+    """Sweep ``k`` over a chunk whose neighbours have done the sweeps before.
 
     A chunk that has got that far already is left alone: a task may be run again, after a
     worker was lost or the work was interrupted.

@@ -174,6 +174,7 @@ def solve_chunked(
         max_iterations=max_iterations,
         num_workers=None if single else 1,
         scratch=store,
+        topic=f"fusedmm-{uuid.uuid4().hex}",
     )
     _logger.info(
         "%d x %d chunks, %d sweeps, halo of %d pixels, %s", len(chunks[1]), len(chunks[2]),

@@ -42,6 +42,7 @@ class Scratch:
     """
 
     def __init__(self, folder, needed, fingerprint, resume=False):
+        self.temporary = folder is None
         try:
             if folder is None:
                 folder = tempfile.mkdtemp(prefix="fusedmm-")
@@ -91,7 +92,7 @@ class Scratch:
 
     def __getstate__(self):
         # Only the process that made a temporary folder removes it.
-        return {"folder": self.folder}
+        return {"folder": self.folder, "temporary": self.temporary}
 
     def path(self, name, i, j):
         return os.path.join(self.folder, f"{name}-{i}-{j}.npy")
@@ -109,9 +110,13 @@ class Scratch:
         except OSError as error:
             if os.path.exists(temporary):
                 os.remove(temporary)
+            advice = (
+                "name a folder on a larger disk with scratch="
+                if self.temporary
+                else "make room and go on with resume=, or name another folder"
+            )
             raise ScratchError(
-                f"scratch: writing to {self.folder!r} failed ({error}); make room, or name another "
-                "folder. What is finished stays there: resume= goes on with it."
+                f"scratch: writing to {self.folder!r} failed ({error}); {advice}."
             ) from error
 
     def remove(self, name, i, j):
