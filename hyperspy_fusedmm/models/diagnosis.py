@@ -289,14 +289,12 @@ class _ImageChecks:
 
     @property
     def inverted(self):
-        """Whether the image is more unlike the maps than it is like them anywhere."""
-        found = self.shift
-        if found is None:
+        """Whether the image is more unlike the maps, weighted by atomic number, than like them anywhere."""
+        if self.shift is None:
             return False
-        lowest = -found.unmoved_correlation
         # As far as chance may lead two independent images.
         by_chance = 6 / np.sqrt(self.image.size)
-        return bool(lowest > max(found.correlation, 0.5 * -found.lowest_correlation, by_chance))
+        return bool(-self.unmoved_correlation > max(self.shift.correlation, by_chance))
 
     def refitted(self):
         """What is left to explain with weights and offset that are found from the data, without a prior."""
@@ -318,7 +316,7 @@ class _ImageChecks:
         return {
             "saturated": self.saturated,
             "inverted": self.inverted,
-            "correlation": np.nan if self.shift is None else self.shift.unmoved_correlation,
+            "correlation": self.unmoved_correlation,
             "shift": move,
             "shift_error": nothing if self.shift is None else self.shift.error,
             "shift_calibrated": move * np.array([axis.scale for axis in self.axes]),
@@ -334,12 +332,10 @@ class _ImageChecks:
     def _shift(self):
         """Shift by the weights of the model or by those of the atomic numbers, whichever fits better."""
         smooth = chosen_blur(self.filled - self.filled.mean(), self.noise**2)[0]
-        found = []
-        for weights in (self.problem.weights, self.prior):
-            if self.problem.forward == "power" and weights is self.problem.weights:
-                continue
-            signal = np.tensordot(weights, np.asarray(self.data.maps, dtype=float), 1)
-            found.append(find_shift(signal, smooth))
+        weights = [self.prior] + [self.problem.weights] * (self.problem.forward == "linear")
+        maps = np.asarray(self.data.maps, dtype=float)
+        found = [find_shift(np.tensordot(entry, maps, 1), smooth) for entry in weights]
+        self.unmoved_correlation = np.nan if found[0] is None else found[0].unmoved_correlation
         found = [shift for shift in found if shift is not None]
         return max(found, key=lambda shift: shift.correlation, default=None)
 

@@ -15,13 +15,15 @@ SIGNIFICANT = 4.0
 # Of a gain, whose error is on the safe side.
 GAIN_SIGNIFICANT = 2.0
 SATURATED = 0.005
+# More leaves too little of the image to see where it lies.
+MOSTLY_CLIPPED = 0.05
 SHIFT = 0.5
 BEND = 0.05
 LEVEL = 0.05
 # Channelling and the like leave a few per cent of the contrast, less than one of its variance.
 UNEXPLAINED = 0.02
 # More than a bend could leave.
-TOO_MUCH_FOR_A_BEND = 0.3
+TOO_MUCH_FOR_A_BEND = 0.4
 
 
 def of(verdict, image, model):
@@ -70,9 +72,13 @@ def _of_image(verdict, image, model):
             f"The image is dark where the maps say it should be bright (correlation {verdict.correlation:.2f}): a "
             "bright-field image, or one with inverted contrast? Use a HAADF image, or invert it.",
         )]  # fmt: skip
-    if _is_shifted(image.shift):
+    clipped = max(verdict.saturated)
+    if _is_shifted(image.shift) and clipped < MOSTLY_CLIPPED:
         # Nothing else can be told from an image that lies beside the maps.
         return found + [_shifted(verdict, image.shift)]
+    if found:
+        # What is clipped is bent.
+        return found
     misfit = image.misfit
     bent = abs(misfit.bend) > max(BEND, SIGNIFICANT * misfit.bend_error)
     missed = misfit.unexplained > max(

@@ -49,7 +49,7 @@ class Verdict:
         Share of the pixels piled up at the darkest and at the brightest value.
     inverted : bool
     correlation : float
-        Of the image with the weighted sum of the measured maps, the noise of these included.
+        Of the image with the measured maps, weighted by atomic number, the noise of these included.
     shift, shift_error : (2,) array
         Rows and columns, in pixels, by which the HAADF image has to be moved to lie on the maps, and standard
         errors.

@@ -80,16 +80,26 @@ def test_an_image_that_is_inverted(particles):
     assert found.inverted and "inverted" in serious(found) and "shifted" not in kinds(found)
 
 
+def test_an_inverted_image_of_a_lattice_is_not_taken_for_a_shifted_one():
+    """Moved by half a cell its columns lie where it is dark."""
+    lattice = fmm.data.perovskite_lattice(shape=(80, 80), dose=3)
+    image = lattice.haadf.data
+    _, found = diagnosed(lattice, image.max() + image.min() - image)
+    assert found.inverted and "inverted" in serious(found)
+
+
 def test_an_image_that_is_clipped(particles):
     image = particles.haadf.data
     _, found = diagnosed(particles, np.minimum(image, 0.5 * image.max()))
     assert "saturated" in serious(found)
     assert found.saturated[0] == 0 and found.saturated[1] > 0.1
+    assert "bent" not in kinds(found)
 
 
 @pytest.mark.parametrize("power, sign", [(2.0, -1), (0.5, 1)])
 def test_an_image_that_is_not_linear(particles, power, sign):
-    image = np.maximum(particles.haadf.data - particles.haadf_offset, 0) ** power + 0.25
+    signal = particles.haadf.data - particles.haadf_offset
+    image = np.sign(signal) * np.abs(signal) ** power + 0.25
     _, found = diagnosed(particles, image)
     assert "bent" in serious(found) and np.sign(found.bend) == sign
 
@@ -100,6 +110,15 @@ def test_an_element_that_is_not_mapped(particles):
     _, found = diagnosed(particles, particles.haadf.data + gold)
     assert "unexplained" in serious(found)
     assert found.unexplained > 4 * found.unexplained_error
+
+
+@pytest.mark.parametrize("missing", ["Co", "S", "O"])
+def test_an_element_that_goes_with_others_is_not_missed(particles, missing):
+    """Co is S and O together: any two of the three explain the image, and gain from it."""
+    kept = [element for element in particles.elements if element != missing]
+    maps = fmm.element_maps({element: particles.maps.get_map(element) for element in kept})
+    _, found = diagnosed(particles, maps=maps)
+    assert found.helps and "unexplained" not in kinds(found)
 
 
 def test_sensitivities_that_are_wrong(particles):
