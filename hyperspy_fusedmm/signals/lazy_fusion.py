@@ -84,7 +84,8 @@ def fuse_in_chunks(maps, haadf, options):
     create, fit = route_options(options, maps.create_model, FusedMultiModal.fit)
     tolerance, most = _stopping(fit)
     image = None if haadf is None else _image(maps, haadf)
-    model, part = _sample_model(maps, haadf, image, given, create, {**fit, "max_iterations": most})
+    fit = {**fit, "initial": "measured", "max_iterations": most}
+    model, part = _sample_model(maps, haadf, image, given, create, fit)
     told = model.fused.metadata.FusedMultiModal.as_dictionary()
     data = _stacked(maps.data)
     solution = solve_chunked(
