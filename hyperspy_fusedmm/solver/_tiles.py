@@ -47,6 +47,9 @@ from ._span import span
 
 MARGIN = 16
 BLOCK = 64
+# Iterations that follow each other through a tile, each a row behind the one before: their rows stay
+# in the nearer caches.
+DEPTH = 8
 # Limits of the strength at a pixel, relative to the typical one, that step sizes follow.
 SMALLEST_RELATIVE, LARGEST_RELATIVE = np.float32(0.5), np.float32(10)
 # Inverse sums of the columns and rows of |E| and, for columns, of the identity beside it.
@@ -78,7 +81,7 @@ class Workspace(NamedTuple):
 
     @classmethod
     def allocate(cls, elements, width):
-        shapes = ((1, elements, width), (2, elements, width), (2 * elements, 2, width),
+        shapes = ((1, elements, width), (2 * DEPTH, elements, width), (2 * elements, 2 * DEPTH, width),
                   (3, 2 * elements, width), (1, 5, width))  # fmt: skip
         return cls(*map(aligned_zeros, shapes))
 
@@ -222,54 +225,58 @@ def advance_tv(
     first = MARGIN
     bar = workspace.bar
 
-    for k in range(iterations):
-        relaxation = steps.relaxation if k < iterations - 1 else last_relaxation
-        row_start = 1 if top else k + 2
-        row_end = height + 1 if bottom else height + 1 - k
-        dual_end = row_end if bottom else row_end - 1
-        if guided:
-            above = row_start - 1
-            guide_flow(p, data.guide, above, width, False, right, workspace.flow, above % 2)
-        for row in range(row_start, row_end + 1):
-            now, before = row % 2, (row + 1) % 2
-            if row < row_end:
-                # Dual rows are updated only after the next row has read them.
-                flow, here, above = p, row, row - 1
-                if guided:
-                    border = bottom and row == height
-                    guide_flow(p, data.guide, row, width, border, right, workspace.flow, now)
-                    flow, here, above = workspace.flow, now, before
-                primal_row(
-                    data, steps, step_fields, relaxation, row, width, flow, here, above, x,
-                    residual, workspace, now,
-                )  # fmt: skip
-                if right > 0:
-                    for e in range(elements):
-                        bar[now, e, first + right] = bar[now, e, first + right - 1]
-            done = row - 1
-            if done < row_start or done >= dual_end:
-                continue
-            under = now if row < row_end else before
-            for e in range(elements):
-                here_bar = span(bar, before, e, first, width)
-                right_bar = span(bar, before, e, first + 1, width)
-                below_bar = span(bar, under, e, first, width)
-                strength = span(data.strength, e, done, first, width)
-                dual_step = span(step_fields.dual, e, done, first, width)
-                p_columns = span(p, 2 * e, done, first, width)
-                p_rows = span(p, 2 * e + 1, done, first, width)
-                if guided:
-                    guided_slope_ascent(
-                        here_bar, right_bar, below_bar,
-                        span(data.guide, 0, done, first, width),
-                        span(data.guide, 1, done, first, width),
-                        strength, dual_step, relaxation, p_columns, p_rows,
+    for group in range(0, iterations, DEPTH):
+        depth = min(DEPTH, iterations - group)
+        for front in range(1 if top else group + 2, height + 2 + depth):
+            for lag in range(depth):
+                k, row = group + lag, front - lag
+                relaxation = steps.relaxation if k < iterations - 1 else last_relaxation
+                row_start = 1 if top else k + 2
+                row_end = height + 1 if bottom else height + 1 - k
+                if row < row_start or row > row_end:
+                    continue
+                dual_end = row_end if bottom else row_end - 1
+                now, before = 2 * lag + row % 2, 2 * lag + (row + 1) % 2
+                if guided and row == row_start:
+                    guide_flow(p, data.guide, row - 1, width, False, right, workspace.flow, before)
+                if row < row_end:
+                    # Dual rows are updated only after the next row has read them.
+                    flow, here, above = p, row, row - 1
+                    if guided:
+                        border = bottom and row == height
+                        guide_flow(p, data.guide, row, width, border, right, workspace.flow, now)
+                        flow, here, above = workspace.flow, now, before
+                    primal_row(
+                        data, steps, step_fields, relaxation, row, width, flow, here, above, x,
+                        residual, workspace, now,
                     )  # fmt: skip
-                else:
-                    slope_ascent(
-                        here_bar, right_bar, below_bar, strength, dual_step, relaxation,
-                        p_columns, p_rows,
-                    )  # fmt: skip
+                    if right > 0:
+                        for e in range(elements):
+                            bar[now, e, first + right] = bar[now, e, first + right - 1]
+                done = row - 1
+                if done < row_start or done >= dual_end:
+                    continue
+                under = now if row < row_end else before
+                for e in range(elements):
+                    here_bar = span(bar, before, e, first, width)
+                    right_bar = span(bar, before, e, first + 1, width)
+                    below_bar = span(bar, under, e, first, width)
+                    strength = span(data.strength, e, done, first, width)
+                    dual_step = span(step_fields.dual, e, done, first, width)
+                    p_columns = span(p, 2 * e, done, first, width)
+                    p_rows = span(p, 2 * e + 1, done, first, width)
+                    if guided:
+                        guided_slope_ascent(
+                            here_bar, right_bar, below_bar,
+                            span(data.guide, 0, done, first, width),
+                            span(data.guide, 1, done, first, width),
+                            strength, dual_step, relaxation, p_columns, p_rows,
+                        )  # fmt: skip
+                    else:
+                        slope_ascent(
+                            here_bar, right_bar, below_bar, strength, dual_step, relaxation,
+                            p_columns, p_rows,
+                        )  # fmt: skip
 
 
 @kernel
