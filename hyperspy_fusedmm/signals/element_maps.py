@@ -7,6 +7,7 @@ from hyperspy.signals import Signal2D
 from .assemble import assemble
 from .fusing import route_options
 from .names import lines_of
+from .series import fuse_series, is_series
 
 
 def element_maps(source, elements=None, *, sum_lines=True):
@@ -218,9 +219,11 @@ class ElementMaps(Signal2D):
         Parameters
         ----------
         haadf : Signal2D or None
-            HAADF image of shape (R, C) on the grid of the maps. None denoises the counts alone.
+            HAADF image of shape (R, C) on the grid of the maps. None denoises the counts alone. Frames or
+            tilts along further navigation axes are fused one after the other, each with its own image of a
+            stack, or all with one image; see Notes.
         return_model : bool, default False
-            Return the model as well: HAADF fit, residual, objective, history.
+            Return the model as well, of a series a list of them: HAADF fit, residual, objective, history.
         standard_error : bool, default False
             Return the standard error of the fused maps as well: that of
             :meth:`~hyperspy_fusedmm.FusedMultiModal.standard_error` with its defaults.
@@ -245,6 +248,14 @@ class ElementMaps(Signal2D):
         ValueError
             If the maps, the image or an option cannot be used; nothing is changed then.
 
+        Notes
+        -----
+        Of a series, weights, offset and noise of the HAADF image are found frame by frame. The form of the
+        regularization, `lambda_haadf` and `lambda_tv`, where they are "auto", are chosen on the frame in the
+        middle, so that all frames are smoothed alike. ``metadata.FusedMultiModal`` holds what all frames
+        share, and under ``frames`` lists of what differs; slices do not take their entry along, so
+        ask the models for the composition of single frames.
+
         Examples
         --------
         >>> import numpy as np
@@ -258,6 +269,9 @@ class ElementMaps(Signal2D):
         """
         from ..models.fused_multi_modal import FusedMultiModal
 
+        if is_series(self):
+            shown = {"return_model": return_model, "standard_error": standard_error}
+            return fuse_series(self, haadf, **shown, **options)
         create, fit = route_options(options, self.create_model, FusedMultiModal.fit)
         model = self.create_model(haadf, **create)
         model.fit(**fit)

@@ -22,6 +22,7 @@ from ..solver.out_of_core import (
 )
 from .fusing import route_options
 from .sampling import TILES, is_sampled, sample, sample_tiles
+from .series import is_series
 from .warning import warn_caller
 
 # Images up to one chunk are solved in memory.
@@ -37,7 +38,7 @@ OF_THE_PART = (
 def fuses_in_chunks(maps, options):
     """Whether maps are fused chunk by chunk: large, with the linear model and no need of a model."""
     rows, columns = maps.data.shape[-2:]
-    if rows * columns <= CHUNK**2 or maps.data.ndim > 3:
+    if rows * columns <= CHUNK**2 or is_series(maps):
         return False
     reasons = [
         name
