@@ -12,6 +12,7 @@ from .image import (
 from .overlay import choose_elements
 
 COLUMN_WIDTH = 2.6
+LARGEST_COLUMNS = 4
 RESIDUAL_CMAP = "RdBu_r"
 INFLUENCE_CMAP = "viridis"
 # Limits of the residual, in standard deviations: never so narrow that noise looks like structure.
@@ -57,15 +58,19 @@ def plot_diagnosis(model, elements=None):
     import matplotlib.pyplot as plt
 
     elements = choose_elements(model.maps, elements)
-    columns = max(3, len(elements))
+    rows = int(np.ceil(len(elements) / LARGEST_COLUMNS))
+    columns = max(3, int(np.ceil(len(elements) / rows)))
     height = COLUMN_WIDTH * aspect_of(model.haadf)
-    figure = plt.figure(figsize=(COLUMN_WIDTH * columns + 0.6, 2 * height + 1.6), layout="constrained")
-    upper, lower = figure.subfigures(2, 1, height_ratios=(1.08, 1))
+    heights = height + 1.0, rows * (height + 0.3)
+    figure = plt.figure(
+        figsize=(COLUMN_WIDTH * columns + 0.6, sum(heights)), layout="constrained"
+    )
+    upper, lower = figure.subfigures(2, 1, height_ratios=heights)
     axes = upper.subplots(1, 3, width_ratios=(1, 1, 1.2))
     _draw_image(axes[0], model)
     _draw_residual(axes[1], model)
     _draw_against_fit(axes[2], model)
-    _draw_influence(lower, model, elements, columns)
+    _draw_influence(lower, model, elements, (rows, columns))
     return figure
 
 
@@ -148,9 +153,9 @@ def class_means(position, values, low, high, classes=CLASSES):
     return np.array(found).reshape(-1, 3).T
 
 
-def _draw_influence(figure, model, elements, columns):
+def _draw_influence(figure, model, elements, shape):
     influence = model.haadf_influence()
-    axes = figure.subplots(1, columns, squeeze=False)[0]
+    axes = figure.subplots(*shape, squeeze=False).ravel()
     for ax, element in zip(axes, elements):
         data, extent = display_data(influence.get_map(element))
         shown = show_image(ax, data, extent, cmap=INFLUENCE_CMAP, vmin=0, vmax=1)
@@ -159,7 +164,7 @@ def _draw_influence(figure, model, elements, columns):
         ax.set_axis_off()
     add_scale_bar(axes[0], model.maps)
     bar = figure.colorbar(
-        shown, ax=list(axes[: len(elements)]), location="right", shrink=0.85, aspect=18, pad=0.02,
+        shown, ax=list(axes), location="right", shrink=0.85, aspect=18 * shape[0], pad=0.02,
         ticks=[0, 0.5, 1],
     )  # fmt: skip
     bar.ax.set_yticklabels(["0 counts", "0.5", "1 image"])

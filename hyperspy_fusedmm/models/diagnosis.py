@@ -107,11 +107,14 @@ class Diagnosis:
                 float(uncertainty_of_weights), keep_totals=self.preset is None,
                 num_workers=num_workers, callback=steps("composition"),
             )  # fmt: skip
+        filtered = ~self._has_white_noise(data)
+        gain = _of_white_noise(gain, ~filtered)
         image = _ImageChecks(self, counts, data, num_workers)
         verdict = Verdict(
             elements=list(self._setup["names"]),
             gain=gain.nats,
             gain_error=gain.error,
+            filtered=filtered,
             gain_per_1000_counts=1000 * gain.nats / np.maximum(gain.counts, 1),
             total_gain_per_1000_counts=_per_1000(gain),
             influence=self._mean_influence(problem, result["maps"]),
@@ -206,6 +209,13 @@ class Diagnosis:
         whole = [bool((m >= 0).all() and np.array_equal(m, np.rint(m))) for m in counts]
         fidelity = tuple("poisson" if entry else "gaussian" for entry in whole)
         return FusionProblem(counts, fidelity=fidelity, noise=estimate_noise(counts))
+
+    def _has_white_noise(self, data):
+        """Which maps have noise that is independent from pixel to pixel, without which nothing is foretold."""
+        from ..solver.white_noise import is_white
+
+        known = self.preset is None and self._setup.get("noise_rule", "estimated") != "estimated"
+        return is_white(data.maps, data.fidelity, data.noise if known else None)
 
     def _fair_alone(self, data):
         """What a preset is measured against: its own strengths would not suit the counts alone."""
@@ -379,6 +389,12 @@ def _filled(image, use):
         return image
     nearest = distance_transform_edt(~use, return_distances=False, return_indices=True)
     return image[tuple(nearest)]
+
+
+def _of_white_noise(gain, white):
+    """The gain of the maps whose noise tells it."""
+    nats, error, counts = (np.where(white, a, np.nan) for a in (gain.nats, gain.error, gain.counts))
+    return Gain(nats, error, counts)
 
 
 def _per_1000(gain: Gain):

@@ -46,7 +46,7 @@ def of(verdict, image, model):
 
 def _of_gain(verdict, model):
     found = []
-    if verdict.total_gain < GAIN_SIGNIFICANT * verdict.total_gain_error:
+    if not verdict.helps and not np.isnan(verdict.gain).all():
         what = (
             "Maps of the counts alone foretell new counts better"
             if verdict.harms
@@ -116,10 +116,14 @@ def _is_shifted(shift):
 
 
 def _shifted(verdict, shift):
-    (rows, columns), (row_error, column_error) = verdict.shift, verdict.shift_error
+    digits = 1 if verdict.shift_error.min() > 0.05 else 2
+    y, x = (
+        f"{move:+.{digits}f} ± {max(error, 0.01):.{digits}f}"
+        for move, error in zip(verdict.shift, verdict.shift_error)
+    )
     text = (
-        f"The image lies beside the maps. Move it by {columns:+.1f} ± {column_error:.1f} pixels along x and "
-        f"{rows:+.1f} ± {row_error:.1f} along y (positive: towards higher coordinates)"
+        f"The image lies beside the maps. Move it by {x} pixels along x and {y} along y (positive: towards "
+        "higher pixel numbers)"
     )
     if verdict.units != "px":
         text += f", {_calibrated(verdict, 1)} and {_calibrated(verdict, 0)} {verdict.units}"
@@ -188,7 +192,13 @@ def _unexplained(misfit):
 def _of_elements(verdict, model):
     found = []
     names = np.array(verdict.elements)
-    few = np.isnan(verdict.gain)
+    few = np.isnan(verdict.gain) & ~verdict.filtered
+    if verdict.filtered.any():
+        found.append(Finding(
+            "filtered", False,
+            f"{_listed(names[verdict.filtered])}: filtered, resampled or denoised maps do not show their noise, so "
+            "that nothing can be foretold from them. Use the counts as they were recorded.",
+        ))  # fmt: skip
     if few.any():
         found.append(Finding(
             "too few counts", False,
@@ -198,13 +208,13 @@ def _of_elements(verdict, model):
         idle = verdict.gain < GAIN_SIGNIFICANT * verdict.gain_error
         worse = verdict.gain < -GAIN_SIGNIFICANT * verdict.gain_error
     if verdict.helps and idle.any():
-        weak = verdict.influence < 0.5 * np.max(verdict.influence)
-        reason = " beside what is brighter" if (weak & idle).any() else ""
-        found.append(Finding(
-            "no gain of an element", False,
-            f"{_listed(names[idle])}: nothing gained{reason}; what is known of it comes from its counts."
-            + (f" {_listed(names[worse])} would be better without the image." if worse.any() else ""),
-        ))  # fmt: skip
+        text = []
+        if (idle & ~worse).any():
+            text.append(f"{_listed(names[idle & ~worse])}: what the image adds does not stand out of the noise.")
+        if worse.any():
+            text.append(f"{_listed(names[worse])}: better without the image.")
+        text.append("What is known of light elements beside heavy ones comes from their counts.")
+        found.append(Finding("no gain of an element", False, " ".join(text)))
     if model.weights_rule == "prior":
         weak = np.asarray(model.weights_data_share) < 0.5
         found.append(Finding(

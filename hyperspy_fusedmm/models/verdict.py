@@ -15,7 +15,7 @@ class Finding:
     ----------
     kind : str
         "no gain", "left out", "saturated", "inverted", "shifted", "bent", "unexplained", "level", "weights",
-        "no gain of an element", "too few counts" or "weights not determined".
+        "no gain of an element", "filtered", "too few counts" or "weights not determined".
     serious : bool
         Whether the HAADF image should not be trusted before this is understood.
     text : str
@@ -41,6 +41,8 @@ class Verdict:
         counts alone of the best strength.
     gain_error : (E,) array
         Rough standard error.
+    filtered : (E,) array of bool
+        Maps whose noise is not independent from pixel to pixel; their gain cannot be told.
     gain_per_1000_counts : (E,) array
         NaN for maps that do not hold counts.
     influence : (E,) array
@@ -74,6 +76,7 @@ class Verdict:
     elements: list
     gain: np.ndarray
     gain_error: np.ndarray
+    filtered: np.ndarray
     gain_per_1000_counts: np.ndarray
     total_gain_per_1000_counts: float
     influence: np.ndarray
@@ -107,8 +110,8 @@ class Verdict:
 
     @property
     def helps(self):
-        """Whether the image adds to what the counts tell (bool)."""
-        return not any(finding.kind == "no gain" for finding in self.findings)
+        """Whether the image adds to what the counts tell (bool); False where that cannot be told."""
+        return self.total_gain >= 2 * self.total_gain_error > 0
 
     @property
     def harms(self):
@@ -122,6 +125,7 @@ class Verdict:
 
     def __repr__(self):
         helps = "helps" if self.helps else "harms" if self.harms else "does not help"
+        helps = "adds what cannot be told" if np.isnan(self.gain).all() else helps
         kinds = ", ".join(finding.kind for finding in self.findings) or "nothing to note"
         return f"<Verdict: the HAADF image {helps}; {kinds}>"
 
@@ -134,7 +138,7 @@ class Verdict:
             self.composition_change,
         )  # fmt: skip
         for name, gain, error, relative, influence, change in rows:
-            told = f"{gain:.0f} ± {error:.0f}" if np.isfinite(gain) else "too few counts"
+            told = f"{gain:.0f} ± {error:.0f}" if np.isfinite(gain) else "cannot be told"
             ratio = f"{relative:.3g}" if np.isfinite(relative) else "-"
             lines.append(f"  {name:7s}{told:>19s}{ratio:>18s}{100 * influence:>15.0f} %"
                          f"{_points(change):>16s}")  # fmt: skip
@@ -146,6 +150,8 @@ class Verdict:
         return "\n".join(lines)
 
     def _headline(self):
+        if np.isnan(self.gain).all():
+            return "What the HAADF image adds cannot be told from these maps."
         total, error = self.total_gain, self.total_gain_error
         relative = self.total_gain_per_1000_counts
         amount = f"{total:.0f} ± {error:.0f} nats of held-out likelihood"

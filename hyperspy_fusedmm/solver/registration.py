@@ -21,8 +21,11 @@ __all__ = ["Shift", "find_shift"]
 
 # Part of the shorter side, and pixels, within which a shift is searched.
 LARGEST_PART, LARGEST = 1 / 6, 32
-# Log-likelihood by which a far shift has to be better than one nearby: lattices fit again and again.
+# Log-likelihood by which a far shift has to be better than one nearby, as far as noise goes.
 BETTER = 12.0
+# Lattices fit again and again, and real ones are nowhere quite the same: of peaks with a valley between them,
+# half as high, one with this part of the highest correlation is as good.
+AS_HIGH, VALLEY = 0.85, 0.5
 STEPS = 6
 
 
@@ -125,18 +128,36 @@ def _correlations(target, image):
 
 
 def _nearest_peak(correlation, pixels, margin):
-    """The peak nearest to no shift of those that are as good as the best."""
+    """The peak nearest to no shift of those that are as good as the best; none if all are chance."""
     height = np.where(correlation > 0, correlation, 0.0)
     likelihood = -0.5 * pixels * np.log1p(-np.minimum(height, 1 - 1e-9) ** 2)
+    if likelihood.max() <= BETTER:
+        return 0, 0
     neighbours = np.pad(likelihood, 1, constant_values=-1.0)
     peak = np.ones_like(likelihood, bool)
     for r in range(3):
         for c in range(3):
             if (r, c) != (1, 1):
                 peak &= likelihood >= neighbours[r:, c:][: peak.shape[0], : peak.shape[1]]
-    good = np.argwhere(peak & (likelihood > likelihood.max() - BETTER)) - margin
+    places = np.argwhere(peak & (correlation > 0))
+    highest = places[np.argmax(correlation[tuple(places.T)])]
+    equal = [
+        likelihood[tuple(at)] > likelihood.max() - BETTER or _is_repeated(correlation, at, highest)
+        for at in places
+    ]
+    good = places[equal] - margin
     nearest = good[np.argmin((good**2).sum(axis=1))]
     return int(nearest[0]), int(nearest[1])
+
+
+def _is_repeated(correlation, at, highest):
+    """Whether a peak is another one as high as the highest, not a bump on its flank."""
+    height = correlation[tuple(at)]
+    if height < AS_HIGH * correlation[tuple(highest)]:
+        return False
+    steps = np.linspace(0, 1, 2 * int(np.abs(highest - at).max()) + 1)[:, None]
+    between = np.rint(at + steps * (highest - at)).astype(int)
+    return correlation[tuple(between.T)].min() < VALLEY * height
 
 
 def _refined(target, image, inside, start):

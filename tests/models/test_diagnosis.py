@@ -5,7 +5,7 @@ from dataclasses import replace
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from scipy.ndimage import shift
+from scipy.ndimage import gaussian_filter, shift
 
 import hyperspy_fusedmm as fmm
 
@@ -154,6 +154,18 @@ def test_too_few_counts_are_told(particles):
     model, found = diagnosed(replace(particles, maps=maps))
     assert np.isnan(found.gain[2]) and "too few counts" in kinds(found)
     assert "too few counts" in str(found)
+
+
+def test_filtered_maps_do_not_tell_a_gain(particles):
+    maps = particles.maps.deepcopy()
+    maps.change_dtype(float)
+    maps.data = gaussian_filter(maps.data, (0, 1, 1))
+    with pytest.warns(UserWarning):
+        _, found = diagnosed(particles, maps=maps)
+    assert found.filtered.all() and np.isnan(found.gain).all()
+    assert kinds(found).count("filtered") == 1 and "no gain" not in kinds(found)
+    assert "cannot be told" in str(found) and "cannot be told" in repr(found)
+    assert not found.helps and not found.harms
 
 
 def test_nothing_is_changed(verdict):

@@ -56,6 +56,17 @@ def test_of_equal_shifts_of_a_lattice_the_nearest_is_taken():
     np.testing.assert_allclose(found.move, (-3, 0), atol=0.3)
 
 
+def test_a_lattice_that_is_not_quite_regular_stays_where_it_is():
+    """Heights that differ from column to column make a shift by a few cells fit better by chance."""
+    rng = np.random.default_rng(3)
+    rows, columns = np.indices((96, 96))
+    sharp = np.exp(3 * (np.cos(2 * np.pi * rows / 12) + np.cos(2 * np.pi * columns / 12)) - 6)
+    for _ in range(5):
+        heights = 1 + 0.25 * rng.standard_normal((2, 8, 8)).repeat(12, axis=1).repeat(12, axis=2)
+        found = find_shift(rng.poisson(20 * np.maximum(heights[0], 0.1) * sharp), heights[1] * sharp)
+        assert found.length < 1
+
+
 def test_an_inverted_image_is_most_unlike_where_it_should_be_alike():
     truth = blobs()
     found = find_shift(np.random.default_rng(0).poisson(20 * truth), 1 - truth)
