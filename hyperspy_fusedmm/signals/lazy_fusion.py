@@ -230,7 +230,8 @@ def _arguments(data, image, given, model, part, told):
         lazy = image if isinstance(image, da.Array) else da.from_array(image, chunks=CHUNK)
         arguments["haadf"] = lazy
         if model.guided:
-            scale = guide_scale(sample_tiles(part["haadf"], image.shape))
+            cut = tuple(is_sampled((length,)) for length in image.shape)
+            scale = guide_scale(sample_tiles(part["haadf"], image.shape), cut)
             arguments["guide"] = lazy_haadf_guide(lazy, scale)
     # "auto" once stood for what is called "pilot".
     if told["regularization_weights"] in ("auto", "pilot"):

@@ -235,3 +235,14 @@ def test_totals():
     whole = as_lazy(given | {"background": [0.25, 0.5]}).measure()
     expected = given["maps"].sum(axis=(1, 2)) - np.array([0.25, 0.5]) * maps[0].size
     np.testing.assert_allclose(whole.net, expected)
+
+
+def test_guide_from_tiles_is_as_blurred_as_that_of_the_whole():
+    rng = np.random.default_rng(0)
+    rows, columns = np.indices((512, 512))
+    haadf = 90 + 20 * np.sin(rows / 37) * np.sin(columns / 53) + 5 * rng.normal(size=(512, 512))
+    tiles = [haadf[r : r + 128, c : c + 128] for r in range(0, 512, 128) for c in (0, 384)]
+    mean, noise, width = guide_scale(tiles, (True, True))
+    whole = guide_scale([haadf])
+    assert width == whole[2] > guide_scale(tiles)[2]
+    assert noise == pytest.approx(whole[1], rel=0.02)

@@ -22,13 +22,16 @@ REACH = int(TRUNCATE * max(BLUR_WIDTHS) + 0.5) + 1
 CHUNK = 1024
 
 
-def guide_scale(tiles):
+def guide_scale(tiles, cut=(False, False)):
     """Noise of the image and the blur that its gradient needs, from parts of it.
 
     Parameters
     ----------
     tiles : list of (r, c) arrays
         The whole image, or tiles that represent it.
+    cut : tuple of bool, default (False, False)
+        Whether the tiles are cut out of the image along rows and along columns. What lies near
+        such an edge does not count: a blur cannot look across it.
 
     Returns
     -------
@@ -48,7 +51,13 @@ def guide_scale(tiles):
     mean = np.mean([tile.mean(dtype=float) for tile in tiles])
     noise = float(np.median([estimate_noise(tile[None])[0] for tile in tiles]))
     tiles = [tile - mean for tile in tiles]
-    pixels = sum(tile.size for tile in tiles)
+    inner = tuple(
+        slice(margin, length - margin)
+        for length, margin in (
+            (n, min(REACH, (n - 1) // 2) if is_cut else 0) for n, is_cut in zip(tiles[0].shape, cut)
+        )
+    )
+    pixels = sum(tile[inner].size for tile in tiles)
     best = (np.inf, 0.0)
     for width in BLUR_WIDTHS:
         if TRUNCATE * width > max(max(tile.shape) for tile in tiles):
@@ -56,8 +65,8 @@ def guide_scale(tiles):
         centre = float(_kernel(width).max() ** 2)
         risk = 2 * centre * noise**2 * pixels
         for tile in tiles:
-            smooth = blur(tile, width)
-            risk += float((smooth * (smooth - 2 * tile)).sum(dtype=float))
+            smooth = blur(tile, width)[inner]
+            risk += float((smooth * (smooth - 2 * tile[inner])).sum(dtype=float))
         best = min(best, (risk, width))
     return float(mean), noise, best[1]
 
