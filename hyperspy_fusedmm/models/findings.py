@@ -22,6 +22,8 @@ BEND = 0.05
 LEVEL = 0.05
 # Channelling and the like leave a few per cent of the contrast, less than one of its variance.
 UNEXPLAINED = 0.02
+# The power model is predicted to first order only.
+UNEXPLAINED_OF_POWER = 0.05
 # More than a bend could leave.
 TOO_MUCH_FOR_A_BEND = 0.4
 
@@ -81,8 +83,9 @@ def _of_image(verdict, image, model):
         return found
     misfit = image.misfit
     bent = abs(misfit.bend) > max(BEND, SIGNIFICANT * misfit.bend_error)
+    least = UNEXPLAINED_OF_POWER if model.forward == "power" else UNEXPLAINED
     missed = misfit.unexplained > max(
-        TOO_MUCH_FOR_A_BEND if bent else UNEXPLAINED, SIGNIFICANT * misfit.unexplained_error
+        TOO_MUCH_FOR_A_BEND if bent else least, SIGNIFICANT * misfit.unexplained_error
     )
     if (missed or bent) and _other_weights_explain(misfit, image, model):
         found.append(_weights(model))
