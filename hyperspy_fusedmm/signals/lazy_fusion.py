@@ -232,6 +232,8 @@ def _arguments(data, image, given, model, part, told):
         if model.guided:
             cut = tuple(is_sampled((length,)) for length in image.shape)
             scale = guide_scale(sample_tiles(part["haadf"], image.shape), cut)
+            # With another mean the image rounds differently, of which its gradient has most.
+            scale = (float(lazy.mean(dtype=float).compute()), *scale[1:])
             arguments["guide"] = lazy_haadf_guide(lazy, scale)
     # "auto" once stood for what is called "pilot".
     if told["regularization_weights"] in ("auto", "pilot"):
