@@ -36,7 +36,7 @@ SWEEP_VOXELS = 1 << 25
 # Voxel iterations of a repeat, where the image is not larger: short, so that on a machine that others
 # use too, one of many repeats is undisturbed.
 WORK = 2e7
-HALO = 8
+HALO = 16
 KINDS = {
     "tv, uniform strength": {"pilot": False},
     "tv": {},
