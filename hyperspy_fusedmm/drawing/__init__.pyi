@@ -4,6 +4,7 @@ __all__ = [
     "plot_diagnosis",
     "plot_maps",
     "plot_overlay",
+    "plot_selection",
 ]
 
 from .comparison import plot_maps
@@ -11,3 +12,4 @@ from .composition_histogram import plot_composition_histogram
 from .convergence import plot_convergence
 from .diagnosis import plot_diagnosis
 from .overlay import plot_overlay
+from .selection import plot_selection

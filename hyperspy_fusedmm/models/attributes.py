@@ -177,6 +177,25 @@ class Attributes:
         return np.broadcast_to(1.0, self._fitted["maps"].shape) if weights is None else weights
 
     @property
+    def selection(self):
+        """What the automatic choice tried: a dictionary, or None where nothing was chosen.
+
+        For each of K candidates "regularization" and "guided" (lists), "lambda_haadf" (K,), "lambda_tv" (K, E),
+        "error" (K, E), the estimated squared error of each map relative to its squares less that of the
+        chosen candidate, "deviance" (K, E), the expected half deviance of new counts less that of the
+        chosen one in nats, and "score" (K,), which decided. "chosen" is the number of the chosen one,
+        "undecided" tells for each element whether it has too few counts, and "tiles" (T, 4) holds first and
+        last row and column, ends excluded, of the parts of the image that were fitted.
+        """
+        selection = self._fitted["selection"]
+        return None if selection is None else dict(selection)
+
+    @property
+    def chosen_from_data(self):
+        """Which of "regularization", "guided", "lambda_haadf" and "lambda_tv" the data decided (list of str)."""
+        return list(self._fitted["chosen_from_data"])
+
+    @property
     def gap(self):
         """Duality gap (float): the objective is at most this far above its minimum.
 

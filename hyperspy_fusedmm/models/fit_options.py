@@ -7,7 +7,7 @@ import numpy as np
 from . import checks
 
 # The published algorithm runs as often as in its tutorial.
-MAX_ITERATIONS = {"primal-dual": 1000, "gradient-descent": 30}
+MAX_ITERATIONS = {"primal-dual": 3000, "gradient-descent": 30}
 TV_ITERATIONS = 3
 
 
@@ -17,11 +17,12 @@ class FitOptions:
 
     Attributes
     ----------
-    lambda_haadf, lambda_chem, tolerance : float
-    lambda_tv : "auto" or (E,) array
-    regularization : {"tv", "tgv"}
-    guided : bool
-    regularization_weights : {"auto", "uniform"} or (E, R, C) array
+    lambda_haadf : "auto" or float
+    lambda_chem, tolerance : float
+    lambda_tv : {"auto", "noise"} or (E,) array
+    regularization : {"auto", "tv", "tgv"}
+    guided : "auto" or bool
+    regularization_weights : {"uniform", "pilot"} or (E, R, C) array
     solver : {"primal-dual", "gradient-descent"}
     initial : {"auto", "measured", "multiresolution"} or (E, R, C) array
         An array is in the units of the maps.
@@ -31,11 +32,11 @@ class FitOptions:
     num_workers : int or None
     """
 
-    lambda_haadf: float
+    lambda_haadf: object
     lambda_chem: float
     lambda_tv: object
     regularization: str
-    guided: bool
+    guided: object
     regularization_weights: object
     solver: str
     initial: object
@@ -96,14 +97,14 @@ class FitOptions:
                     f"{name}: working out of memory is not available in this version; leave it None."
                 )
         checks.choice(solver, tuple(MAX_ITERATIONS), "solver")
-        checks.choice(regularization, ("tv", "tgv"), "regularization")
-        if solver == "gradient-descent" and regularization != "tv":
+        checks.choice(regularization, ("auto", "tv", "tgv"), "regularization")
+        if solver == "gradient-descent" and regularization == "tgv":
             raise ValueError(
                 f"regularization: found {regularization!r} with solver='gradient-descent', the published "
                 "algorithm, which knows 'tv' only; use solver='primal-dual'."
             )
         return cls(
-            lambda_haadf=checks.number(lambda_haadf, "lambda_haadf", minimum=0.0),
+            lambda_haadf=_lambda_haadf(lambda_haadf),
             lambda_chem=checks.number(lambda_chem, "lambda_chem", positive=True),
             lambda_tv=_lambda_tv(lambda_tv, names),
             regularization=regularization,
@@ -121,13 +122,21 @@ class FitOptions:
         )
 
 
+def _lambda_haadf(value):
+    if isinstance(value, str):
+        return checks.choice(value, ("auto",), "lambda_haadf")
+    return checks.number(value, "lambda_haadf", minimum=0.0)
+
+
 def _lambda_tv(value, names):
     if isinstance(value, str):
-        return checks.choice(value, ("auto",), "lambda_tv")
+        return checks.choice(value, ("auto", "noise"), "lambda_tv")
     return checks.per_element(value, names, "lambda_tv")
 
 
 def _guided(value, with_haadf):
+    if isinstance(value, str) and value == "auto":
+        return value
     if not isinstance(value, (bool, np.bool_)):
         raise ValueError(f"guided: found {value!r}; True, False or 'auto' is needed.")
     if value and not with_haadf:
@@ -140,7 +149,8 @@ def _guided(value, with_haadf):
 
 def _regularization_weights(value, shape):
     if isinstance(value, str):
-        return checks.choice(value, ("auto", "uniform"), "regularization_weights")
+        checks.choice(value, ("auto", "uniform", "pilot"), "regularization_weights")
+        return "uniform" if value == "auto" else value
     return _maps(value, shape, "regularization_weights")
 
 

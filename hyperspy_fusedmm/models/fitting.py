@@ -5,7 +5,8 @@ from hyperspy.defaults_parser import preferences
 from hyperspy.external.progressbar import progressbar
 
 from ..signals.warning import warn_caller
-from ..solver import FusionProblem, default_strength, haadf_guide, pilot_weights, solve
+from ..solver import FusionProblem, haadf_guide, pilot_weights, solve
+from .choice import CHOSEN, decide
 from .fit_options import TV_ITERATIONS, FitOptions
 from .presets import filled, named
 from .scaling import scaled_image, scaled_maps
@@ -23,6 +24,8 @@ class Fitting:
     """
 
     _state = None
+    # Options and what was chosen for them: the data do not change, so neither does the choice.
+    _choice = None
 
     def fit(
         self,
@@ -48,23 +51,29 @@ class Fitting:
         Interrupted or refused, it leaves the model as it was. What is left "auto" follows the preset of the
         model, where it has one; the defaults below are those of a model without.
 
+        `lambda_haadf`, `lambda_tv`, `regularization` and `guided` are chosen from the data where they are
+        "auto": of many short fits the one is taken whose maps are expected to be closest to the truth, as
+        far as the noise of the maps tells [1]_ [2]_. :attr:`selection` holds what was tried, and
+        :meth:`plot_selection` shows it. Fits with the same options choose once.
+
         Parameters
         ----------
         lambda_haadf : "auto" or float, default "auto"
-            Weight of the HAADF term. With ``haadf_noise`` known, 1 is the statistically right value and
-            the one "auto" takes.
+            Weight of the HAADF term. With a model that describes the HAADF image up to ``haadf_noise``, 1 is
+            the statistically right value; "auto" finds less where it does not, and 0, which is told in a
+            warning, where the image does not help.
         lambda_chem : "auto" or float, default "auto"
             Weight of the likelihood of the counts. "auto" takes 1, the statistically right value.
-        lambda_tv : "auto", float, (E,) or dict, default "auto"
-            Strength of the regularization per element. "auto" follows a rule from the noise of each map;
-            see :func:`hyperspy_fusedmm.solver.default_strength`.
+        lambda_tv : {"auto", "noise"}, float, (E,) or dict, default "auto"
+            Strength of the regularization per element. "noise" follows a rule from the noise of each map,
+            without a search; see :func:`hyperspy_fusedmm.solver.default_strength`.
         regularization : {"auto", "tv", "tgv"}, default "auto"
-            Total variation (what "auto" takes) or second-order total generalized variation.
+            Total variation or second-order total generalized variation.
         guided : {"auto", True, False}, default "auto"
-            Whether edges of the HAADF image steer the regularization. "auto" takes False.
-        regularization_weights : {"auto", "uniform"} or array of shape (E, R, C), default "auto"
-            Strength per pixel. "auto" follows the noise of the counts, stronger where there are few;
-            "uniform" is the published form.
+            Whether edges of the HAADF image steer the regularization.
+        regularization_weights : {"auto", "uniform", "pilot"} or array of shape (E, R, C), default "auto"
+            Strength per pixel. "uniform", which "auto" takes, is the published form; "pilot" follows the noise
+            of the counts, stronger where there are few.
         solver : {"auto", "primal-dual", "gradient-descent"}, default "auto"
             "primal-dual" (what "auto" takes) goes on until `tolerance` is met. "gradient-descent" is the
             published algorithm, for reproduction: `max_iterations` steps of length 1, which suit maps and
@@ -75,7 +84,8 @@ class Fitting:
             maps binned by 2 x 2, itself found so, down to no less than 32 pixels along the shorter side;
             smaller images start as with "auto". "auto": the measured maps; for ``forward="power"`` the
             solution of the linear model; and where weights of a linear model change by less than a third
-            from one fit to the next, the end of the last fit, which saves up to half of the time. The
+            from one fit to the next, the end of the last fit, which saves up to half of the time; and after
+            an automatic choice on the whole image the end of the best fit that was tried. The
             solution of the linear model does not depend on the start beyond `tolerance`; see Notes for the
             power model.
         tolerance : float, default 1e-4
@@ -83,12 +93,12 @@ class Fitting:
             of the convex model of the objective at the solution, ``stationarity``. 0 runs exactly
             `max_iterations`, as "gradient-descent" always does.
         max_iterations : "auto" or int, default "auto"
-            Most iterations. "auto" takes 1000, and 30 for "gradient-descent" as in its tutorial.
+            Most iterations. "auto" takes 3000, and 30 for "gradient-descent" as in its tutorial.
         tv_iterations : "auto" or int, default "auto"
             Inner iterations in each step of "gradient-descent" for the total variation. "auto" takes 3 as in
             its tutorial.
         seed : int, default 0
-            Seed of whatever an automatic choice draws at random.
+            Seed of what the automatic choice draws at random.
         scratch : path, optional
             Folder for work out of memory.
         resume : path, optional
@@ -108,7 +118,8 @@ class Fitting:
         Warns
         -----
         UserWarning
-            If `tolerance` was not reached within `max_iterations`, or gradient descent raised the objective.
+            If `tolerance` was not reached within `max_iterations`, if gradient descent raised the objective,
+            or if something was to be chosen from the data but could not, or the HAADF image was left out.
 
         Notes
         -----
@@ -120,6 +131,11 @@ class Fitting:
         ``regularization_weights``; with "uniform" ones "multiresolution" ends lower and leaves about half of
         the spurious intensity. On the tutorial's data with its preset it ends 1 % above "auto" and
         "measured", which agree: compare ``objective()["total"]``.
+
+        References
+        ----------
+        .. [1] Efron, J. Am. Stat. Assoc. 99, 619 (2004).
+        .. [2] Oliveira, Lei & Tibshirani, arXiv:2212.01943 (2022).
 
         Examples
         --------
@@ -150,11 +166,11 @@ class Fitting:
             resume=resume,
             num_workers=num_workers,
         )
-        settings = self._settings(options, counts)
-        start, settings["initial"] = self._start(options, settings, counts.shape)
-        problem = self._problem(settings, counts)
         if show_progressbar is None:
             show_progressbar = preferences.General.show_progressbar
+        settings, near = self._settings(options, counts, show_progressbar)
+        start, settings["initial"] = self._start(options, settings, counts.shape, near)
+        problem = self._problem(settings, counts)
         with progressbar(
             total=options.max_iterations, desc="Fusing", disable=not show_progressbar
         ) as bar:
@@ -182,8 +198,8 @@ class Fitting:
             with_haadf=self._haadf is not None,
         )
 
-    def _start(self, options, settings, shape):
-        """Where the solver starts, as its arguments and in a word."""
+    def _start(self, options, settings, shape, near):
+        """Where the solver starts, as its arguments and in a word; `near` is a state close to the end."""
         initial = options.initial
         if not isinstance(initial, str):
             return {"initial": scaled_maps(initial, self._setup)}, "given"
@@ -192,6 +208,8 @@ class Fitting:
         if self._goes_on(settings, shape):
             return {"state": self._state}, "last fit"
         power = options.solver == "primal-dual" and self._setup["forward"] == "power"
+        if near is not None and not power:
+            return {"state": near}, "choice"
         return {}, "linear model" if power else "measured"
 
     def _goes_on(self, settings, shape):
@@ -210,30 +228,46 @@ class Fitting:
             and all(_is_near(settings[name], last[name]) for name in WEIGHTS)
         )
 
-    def _settings(self, options, counts):
-        """Weights of the terms, with everything "auto" decided."""
-        fidelity = tuple(self._setup["fidelity"])
+    def _settings(self, options, counts, show_progressbar):
+        """Weights of the terms, with everything "auto" decided, and a state near the end if there is one."""
         rule = options.regularization_weights
         weights = None
         if not isinstance(rule, str):
             rule, weights = "given", rule
-        elif rule == "auto":
-            weights = np.asarray(pilot_weights(counts, fidelity))
-        strength = options.lambda_tv
-        if isinstance(strength, str):
-            strength = default_strength(counts, fidelity, self._setup["noise"])
-        return {
-            "lambda_haadf": options.lambda_haadf if self._haadf is not None else 0.0,
+        elif rule == "pilot":
+            weights = np.asarray(pilot_weights(counts, tuple(self._setup["fidelity"])))
+        settings = {
             "lambda_chem": options.lambda_chem,
-            "lambda_tv": np.asarray(strength, dtype=float),
-            "regularization": options.regularization,
-            "guided": options.guided,
             "regularization_weights_rule": rule,
             "regularization_weights": weights,
             "solver": options.solver,
             "tolerance": options.tolerance,
             "tv_iterations": options.tv_iterations,
+            "seed": options.seed,
         }
+        decided, state = self._decided(options, settings, counts, show_progressbar)
+        return settings | decided, state
+
+    def _decided(self, options, settings, counts, show_progressbar):
+        """Form of the regularization and weights, chosen from the data where they are "auto"."""
+        key = {name: getattr(options, name) for name in (*CHOSEN, "seed", "solver", "lambda_chem")}
+        key |= {"regularization_weights": options.regularization_weights, "shape": counts.shape}
+        if self._choice is None or not _equal(self._choice[0], key):
+            problem = self._problem(
+                settings | {"lambda_haadf": 1.0, "lambda_tv": 1.0, "regularization": "tv", "guided": False},
+                counts,
+            )
+            with progressbar(desc="Choosing weights", disable=not show_progressbar) as bar:
+                choice = decide(
+                    problem,
+                    options,
+                    known_noise=self._setup["noise_rule"] != "estimated",
+                    callback=_count(bar),
+                )
+            _warn_of_choice(choice, self._setup["names"], self._haadf is not None)
+            self._choice = key, choice.settings
+            return dict(choice.settings), choice.state
+        return dict(self._choice[1]), None
 
     def _problem(self, settings, counts):
         """The problem on plain arrays; `counts` are in its units."""
@@ -252,7 +286,7 @@ class Fitting:
             lambda_chem=settings["lambda_chem"],
             lambda_tv=settings["lambda_tv"],
             regularization=settings["regularization"],
-            guide=haadf_guide(image) if settings["guided"] else None,
+            guide=haadf_guide(image, setup["haadf_noise"]) if settings["guided"] else None,
             regularization_weights=settings["regularization_weights"],
             forward=setup["forward"],
             gamma=setup["gamma"],
@@ -268,6 +302,49 @@ def _progress(bar, distance):
             bar.set_postfix_str(f"{distance} {relative_gap:.1e}", refresh=False)
 
     return report
+
+
+def _count(bar):
+    """What the choice calls after each fit; the number of fits is known about."""
+
+    def report(done, expected):
+        bar.total = expected
+        bar.update(done - bar.n)
+
+    return report
+
+
+def _equal(key, other):
+    """Whether options are the same."""
+    return all(
+        type(key[name]) is type(other[name]) and np.array_equal(key[name], other[name]) for name in key
+    )
+
+
+def _warn_of_choice(choice, names, with_haadf):
+    """Tell what could not be chosen, and where the image was found to be of no use."""
+    names = ", ".join(np.array(names)[choice.undecided])
+    if choice.reason == "filtered":
+        warn_caller(
+            f"maps: the noise of {names} is not independent from pixel to pixel, as after a filter or "
+            "resampling, or cannot be seen, so that no weights can be chosen from it; regularization='tgv' "
+            "with strengths from the noise level was taken where nothing was given. Use the measured "
+            "counts, or pass lambda_tv."
+        )
+    elif names:
+        warn_caller(
+            f"maps: {names} hold too few counts to choose lambda_tv by; it follows from the noise level there."
+        )
+    if (
+        with_haadf
+        and "lambda_haadf" in choice.settings["chosen_from_data"]
+        and choice.settings["lambda_haadf"] == 0
+    ):
+        warn_caller(
+            "haadf: the image was left out (lambda_haadf=0), because maps fitted without it are expected to be "
+            "closer to the truth: it may be shifted, inverted or saturated, or show what is not mapped. "
+            "diagnose() tells more; pass lambda_haadf to use it all the same."
+        )
 
 
 def _is_near(weight, other):

@@ -187,21 +187,21 @@ noise, preset, dictionary
         background = likelihood.background(
             given["background"], names, counts.shape, fidelity, self.signal
         )
-        noise = self._map_noise(given["noise"], counts, names, fidelity, setup["map_scale"])
-        return {"fidelity": fidelity, "background": background, "noise": noise}
+        noise, rule = self._map_noise(given["noise"], counts, names, fidelity, setup["map_scale"])
+        return {"fidelity": fidelity, "background": background, "noise": noise, "noise_rule": rule}
 
     def _map_noise(self, noise, counts, names, fidelity, scale):
-        """Standard deviation of the Gaussian maps; 1, which nothing uses, for the others."""
+        """Standard deviation of the Gaussian maps, 1, which nothing uses, for the others; and who told."""
         gaussian = np.array([entry == "gaussian" for entry in fidelity])
         if not isinstance(noise, str):
-            return likelihood.given_noise(noise, names, counts.shape, gaussian)
+            return likelihood.given_noise(noise, names, counts.shape, gaussian), "given"
         checks.choice(noise, ("auto",), "noise")
         if not gaussian.any():
-            return np.ones(len(counts))
+            return np.ones(len(counts)), "none"
         variance = self.signal.get_noise_variance()
         if variance is not None:
-            return likelihood.noise_of_variance(variance, counts.shape, gaussian, scale)
-        return likelihood.estimated_noise(estimate_noise(counts), counts, gaussian, names)
+            return likelihood.noise_of_variance(variance, counts.shape, gaussian, scale), "metadata"
+        return likelihood.estimated_noise(estimate_noise(counts), counts, gaussian, names), "estimated"
 
     def _counts(self):
         """The measured maps (E, R, C) in memory; lazy ones are computed once."""

@@ -116,6 +116,27 @@ class Outcome:
 
         return plot_convergence(self.history, ax=ax)
 
+    def plot_selection(self):
+        """Plot what the automatic choice of the weights tried: estimated error against each weight.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+
+        Raises
+        ------
+        RuntimeError
+            Before :meth:`fit`, and where the fit chose nothing from the data.
+        """
+        from ..drawing.selection import plot_selection
+
+        selection = self.selection
+        if selection is None:
+            raise RuntimeError(
+                "The fit chose nothing from the data: leave lambda_tv, or another weight, \"auto\"."
+            )
+        return plot_selection(selection, self._setup["names"])
+
     def plot_maps(self, elements=None, errors=False):
         """Plot measured above fused maps, one column per element, and the HAADF image with its fit.
 

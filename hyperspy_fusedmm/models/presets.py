@@ -70,13 +70,7 @@ class Preset:
 
 NO_PRESET = Preset(
     model={"forward": "linear", "gamma": 1.7},
-    fit={
-        "lambda_haadf": 1.0,
-        "lambda_chem": 1.0,
-        "regularization": "tv",
-        "guided": False,
-        "solver": "primal-dual",
-    },
+    fit={"lambda_chem": 1.0, "solver": "primal-dual"},
 )
 
 PRESETS = {

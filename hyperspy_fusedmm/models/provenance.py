@@ -5,7 +5,7 @@ import numpy as np
 from .._version import __version__
 
 # Kept in the model, but too large, or of no use, beside the fused maps.
-_NOT_TOLD = ("names", "maps", "terms", "history", "regularization_weights", "noise")
+_NOT_TOLD = ("names", "maps", "terms", "history", "regularization_weights", "noise", "selection")
 
 
 def provenance(setup, result):

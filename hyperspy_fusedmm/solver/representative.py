@@ -4,14 +4,16 @@ import numpy as np
 
 __all__ = ["representative_tiles"]
 
-# An image of up to as many pixels as these tiles have is taken whole.
-TILE, TILES = 128, 4
+# Pixels along a side of a tile, and how many tiles of how many maps there are at most. An image of
+# up to as many pixels as the tiles have is taken whole.
+TILE, TILES, MAPS = 128, 4, 16
 
 
 def representative_tiles(maps):
     """Where to look: the whole of a small image, a few tiles of a large one.
 
-    The tiles depend on the image alone, never on how it is chunked. They are those that hold the
+    The tiles depend on the image alone, never on how it is chunked. There are four of up to four
+    maps, fewer of more maps. They are those that hold the
     most of every element: each next one adds the most to the sum over the elements of the root of
     the share of its counts that the tiles hold.
 
@@ -32,15 +34,16 @@ def representative_tiles(maps):
     >>> len(representative_tiles(np.ones((1, 512, 512))))
     4
     """
-    rows, columns = maps.shape[1:]
-    if rows * columns <= TILES * TILE**2:
+    elements, rows, columns = maps.shape
+    count = min(TILES, max(MAPS // elements, 1))
+    if rows * columns <= count * TILE**2:
         return [(slice(0, rows), slice(0, columns))]
     spans = [_spans(rows), _spans(columns)]
     tiles = [(r, c) for r in spans[0] for c in spans[1]]
     totals = np.array([[np.abs(m[tile]).sum(dtype=float) for tile in tiles] for m in maps])
     shares = totals / np.maximum(totals.sum(axis=1, keepdims=True), 1e-300)
     held, chosen = np.zeros((len(maps), 1)), []
-    for _ in range(min(TILES, len(tiles))):
+    for _ in range(min(count, len(tiles))):
         gain = np.sqrt(held + shares).sum(axis=0)
         gain[chosen] = -1.0
         chosen.append(int(gain.argmax()))

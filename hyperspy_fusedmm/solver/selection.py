@@ -20,19 +20,33 @@ from .solve import solve
 
 __all__ = ["FORMS", "Form", "Selection", "choose"]
 
-# Iterations of the first fit of a form and of those that go on from another one. Twice as
-# many chose alike.
-FIRST_ITERATIONS, ITERATIONS = 150, 60
+# Fits end here. With a tenth of the tolerance the choice was the same.
+TOLERANCE, ITERATIONS = 1e-2, 200
 # Factors of the strengths that follow from the noise: for the first form, and relative to its
 # best for the others.
 FACTORS, NEAR = np.log([8.0, 4.0, 2.0, 1.0, 0.5]), np.log([2.0, 1.0, 0.5])
-STRONGEST, WEAKEST = np.log(300.0), np.log(0.02)
+STRONGEST, WEAKEST = np.log(100.0), np.log(0.02)
 # Steps of the logarithms in the passes over single strengths; for the weight of the HAADF image
-# they are longer, as it decides less.
-STEPS, HAADF_STEP = (0.8, 0.4), 2.5
-# The squared error of an element relative to its squares is not taken to be smaller, and is
-# taken from as many of its best fits: a single one may be the best by chance.
-LEAST_SHARE, BEST_FITS = 1e-3, 3
+# they are longer, as it decides less. No weight moves by more than so many steps at once.
+STEPS, HAADF_STEP, LONGEST = (0.8, 0.4), 2.5, 1.5
+# Strengths of up to so many elements are moved one by one.
+ONE_BY_ONE = 4
+# Logarithm below which the weight of the HAADF image is not lowered further.
+WEAKEST_HAADF = -6.0
+# Standard deviation of the logarithms of best strengths from their mean over the elements, and of the
+# best weight of the HAADF image from what is expected of it.
+SPREAD, HAADF_SPREAD, HAADF_EXPECTED = 0.8, 1.2, np.log(0.3)
+# How much the logarithm of a strength off by 1 adds to the squared error, at least.
+LEAST_CURVATURE = 0.05
+# Variance of a difference of estimated errors over sum(variance of the data * squared difference of the
+# fits): 4 for the noise of the data, and about as much for the draw.
+SCATTER = 8
+# Common factor that is expected, and how surely; only few counts leave it to that.
+EXPECTED, COMMON_SPREAD = np.log(3.0), 1.0
+# A map has at least so many degrees of freedom.
+LEAST_FREEDOM = 10
+# States that are kept to go on from, for each form.
+STATES = 4
 # Fewer counts than this in a map do not tell its strength.
 FEWEST_COUNTS = 100
 
@@ -64,6 +78,10 @@ FORMS = (
 )
 
 
+# The form that is best at few counts; others must be better by so many standard deviations.
+FEW_COUNTS, CAUTION = Form("tv", True, True), 0.5
+
+
 @dataclass(frozen=True)
 class Selection:
     """What was chosen, and everything that was tried.
@@ -81,9 +99,13 @@ class Selection:
         ``error`` (E,), the estimated squared error of each map relative to its squares, less
         that of the chosen candidate, ``deviance`` (E,), the estimated half deviance of new counts
         less that of the chosen candidate in nats, and ``score``, which the chosen one has the least of.
+    chosen : int
+        Which of those tried was chosen.
     forms : list of Form
     tiles : list of tuple of slice
         The parts of the image that were fitted.
+    state : State or None
+        Where the chosen fit ended, if it was of the whole image: a start for a better one.
     """
 
     form: Form
@@ -91,8 +113,10 @@ class Selection:
     lambda_haadf: float
     undecided: np.ndarray
     tried: list
+    chosen: int
     forms: list
     tiles: list
+    state: object = None
 
 
 def choose(
@@ -134,7 +158,8 @@ def choose(
     tiles = representative_tiles(problem.maps) if tiles is None else tiles
     search = _Search(problem, guide, forms, fixed, tiles, seed, num_workers, callback)
     search.compare_forms()
-    search.refine()
+    if search.decided.size:
+        search.refine()
     return search.selection()
 
 
@@ -150,6 +175,33 @@ def _lowest(positions, values):
     return float(x[k])
 
 
+def _step(length, scores, variance, expected, spread, least_curvature):
+    """How far to go along a weight whose least score is to be found.
+
+    The scores are noisy and, far from many counts, their lowest point is an accident. That of a
+    parabola through them is weighed against what is expected, each by its precision.
+
+    Parameters
+    ----------
+    length : float
+        Scores are known at +length, 0 and -length.
+    scores : sequence of three floats
+    variance : float
+        Of the first score less the last.
+    expected, spread : float
+        Where the lowest point is expected, and how surely.
+    least_curvature : float
+        Half the second derivative of the score, at least.
+    """
+    above, here, below = scores
+    curvature = max((above + below - 2 * here) / (2 * length**2), least_curvature)
+    lowest = -(above - below) / (2 * length) / (2 * curvature)
+    precision = (2 * curvature * 2 * length) ** 2 / max(variance, 1e-300)
+    share = precision / (precision + spread**-2.0)
+    step = share * lowest + (1 - share) * expected
+    return float(np.clip(step, -LONGEST * length, LONGEST * length))
+
+
 @dataclass
 class _Candidates:
     """Fits of one form; ``at`` holds the logarithms of the factors of its weights (E + 1,)."""
@@ -159,7 +211,16 @@ class _Candidates:
     disturbances: list
     at: list = field(default_factory=list)
     risks: list = field(default_factory=list)
-    states: list = field(default_factory=list)
+    fits: list = field(default_factory=list)  # of the measured maps, one array per tile
+    states: dict = field(default_factory=dict)  # of the last few
+    best: np.ndarray | None = None  # where it is best
+
+    def number(self, at):
+        """Which one is there, None if none is."""
+        for k, known in enumerate(self.at):
+            if np.allclose(known, at, rtol=0, atol=1e-9):
+                return k
+        return None
 
 
 class _Search:
@@ -171,15 +232,15 @@ class _Search:
         counts = np.array([m.sum(dtype=float) for m in problem.maps])
         self.undecided = poisson & (counts < FEWEST_COUNTS)
         self.decided = np.flatnonzero(~self.undecided)
-        measured = [_crop(problem, tile) for tile in tiles]
+        self.measured = [_crop(problem, tile) for tile in tiles]
         drawn = [
             disturbed(part, np.random.default_rng([seed, tile[0].start, tile[1].start]))
-            for part, tile in zip(measured, tiles)
+            for part, tile in zip(self.measured, tiles)
         ]
         self.candidates = []
         for form in forms:
             pairs = []
-            for part, (other, _), tile in zip(measured, drawn, tiles):
+            for part, (other, _), tile in zip(self.measured, drawn, tiles):
                 changes = {
                     "regularization": form.regularization,
                     "guide": np.ascontiguousarray(guide[(...,) + tile]) if form.guided else None,
@@ -189,30 +250,37 @@ class _Search:
             self.candidates.append(_Candidates(form, pairs, [change for _, change in drawn]))
         self.start = np.zeros(elements + 1)
         self.expected = self._expected(elements)
+        self.weights = np.zeros(elements)
 
     def _expected(self, elements):
         """About how many fits there will be."""
         if "lambda_tv" in self.fixed:
             sweep = len(self.candidates)
         else:
-            sweep = len(FACTORS) + 2 + (len(NEAR) + 1) * (len(self.candidates) - 1)
-        free = elements * ("lambda_tv" not in self.fixed) + ("lambda_haadf" not in self.fixed)
+            sweep = len(FACTORS) + 1 + (len(NEAR) + 1) * (len(self.candidates) - 1)
+        free = elements if elements <= ONE_BY_ONE else 1
+        free = free * ("lambda_tv" not in self.fixed) + ("lambda_haadf" not in self.fixed)
         return sweep + len(STEPS) * 2 * free
 
     # Trying
 
     def risk(self, candidates, at):
         """Sums over the tiles of one candidate."""
+        return candidates.risks[self.number(candidates, at)]
+
+    def number(self, candidates, at):
+        """Number of the candidate there, fitted if it was not."""
         at = np.asarray(at, dtype=float)
-        for known, found in zip(candidates.at, candidates.risks):
-            if np.allclose(known, at, rtol=0, atol=1e-9):
-                return found
+        known = candidates.number(at)
+        if known is not None:
+            return known
         states = None
-        if candidates.at:
-            distances = [np.abs(known - at).sum() for known in candidates.at]
-            states = candidates.states[int(np.argmin(distances))]
+        if candidates.states:
+            distances = {k: np.abs(candidates.at[k] - at).sum() for k in candidates.states}
+            nearest = min(distances, key=distances.get)
+            states = candidates.states[nearest]
         factors = np.exp(at)
-        total, ends = None, []
+        total, ends, fits = None, [], []
         for k, (pair, disturbance) in enumerate(zip(candidates.pairs, candidates.disturbances)):
             solutions = []
             for j, part in enumerate(pair):
@@ -224,23 +292,28 @@ class _Search:
                 solutions.append(
                     solve(
                         part,
-                        tolerance=0,
-                        max_iterations=ITERATIONS if states else FIRST_ITERATIONS,
+                        tolerance=TOLERANCE,
+                        max_iterations=ITERATIONS,
                         state=states[k][j] if states else None,
                         num_workers=self.num_workers,
                     )
                 )
             found = risk(pair[0], solutions[0].maps, solutions[1].maps, disturbance)
             total = found if total is None else total + found
+            fits.append(solutions[0].maps)
             ends.append([solution.state for solution in solutions])
+        number = len(candidates.at)
         candidates.at.append(at)
         candidates.risks.append(total)
-        candidates.states.append(ends)
+        candidates.fits.append(fits)
+        candidates.states[number] = ends
+        while len(candidates.states) > STATES:
+            del candidates.states[min(candidates.states)]
         self.fits += 1
         self.expected = max(self.expected, self.fits)
         if self.callback is not None:
             self.callback(self.fits, self.expected)
-        return total
+        return number
 
     def common(self, logarithm):
         """The same factor for every element that is decided."""
@@ -248,76 +321,206 @@ class _Search:
         at[self.decided] = logarithm
         return at
 
-    def compare_forms(self):
-        """Try each form at its own best strengths."""
-        if "lambda_tv" in self.fixed or not self.decided.size:
-            for candidates in self.candidates:
-                self.risk(candidates, self.start)
-        else:
-            first = self.candidates[0]
-            best = self.sweep(first, [self.common(f) for f in FACTORS])
-            for candidates in self.candidates[1:]:
-                shifts = [self.common(f) for f in NEAR]
-                self.sweep(candidates, [best + shift for shift in shifts])
-        self.weigh()
-        scores = [min(map(self.score, c.risks)) for c in self.candidates]
-        self.chosen = self.candidates[int(np.argmin(scores))]
+    # Comparing
 
-    def sweep(self, candidates, points):
-        """Best strengths (E + 1,) along a line from strong to weak, prolonged while that helps."""
-        errors = [self.risk(candidates, at).error for at in points]
-        while self.prolongs(errors, 0) and points[0].max() < STRONGEST:
-            points.insert(0, points[0] + self.common(np.log(2)))
-            errors.insert(0, self.risk(candidates, points[0]).error)
-        while self.prolongs(errors, -1) and points[-1].min() > WEAKEST:
-            points.append(points[-1] - self.common(np.log(2)))
-            errors.append(self.risk(candidates, points[-1]).error)
-        errors, points = np.array(errors), np.array(points)
-        best = self.start.copy()
-        for e in self.decided:
-            best[e] = _lowest(points[:, e], errors[:, e])
-        self.risk(candidates, best)
-        return best
-
-    def prolongs(self, errors, end):
-        """Whether some element is best at an end of the line."""
-        best = np.argmin(errors, axis=0)[self.decided]
-        return bool((best == (0 if end == 0 else len(errors) - 1)).any())
-
-    def weigh(self):
+    def weigh(self, found):
         """Weights that make squared errors of the elements a sum of relative errors."""
-        risks = [r for c in self.candidates for r in c.risks]
         self.weights = np.zeros(len(self.problem.maps))
+        self.errors = np.zeros(len(self.problem.maps))
         for e in self.decided:
-            best = sorted(risks, key=lambda r: r.error[e])[:BEST_FITS]
-            energy = max(np.mean([r.energy[e] for r in best]), 1e-300)
-            share = max(np.mean([r.covariance[e] for r in best]) / energy, LEAST_SHARE)
-            self.weights[e] = 1 / (energy * np.sqrt(share))
+            energy = max(found.energy[e], 1e-300)
+            # About as much of the error is noise as is bias.
+            self.errors[e] = 2 * max(found.covariance[e], LEAST_FREEDOM * self.mean_variance(e))
+            self.weights[e] = 1 / np.sqrt(energy * self.errors[e])
+
+    def mean_variance(self, e):
+        """Mean variance of the noise of an element over the tiles."""
+        sums = [(v.sum(dtype=float), v.size) for v in (self.variance(p, e) for p in self.measured)]
+        return sum(total for total, _ in sums) / sum(size for _, size in sums)
+
+    @staticmethod
+    def variance(part, e):
+        """Variance of every pixel, for counts the counts themselves, which are right on average."""
+        if part.fidelity[e] == "poisson":
+            return part.maps[e]
+        return np.broadcast_to(part.noise[e] ** 2, part.maps[e].shape)
 
     def score(self, found):
         return float(self.weights @ found.error)
 
+    def scatter(self, candidates, one, other, of=None):
+        """Variance of the difference of two candidates' errors of each element, owed to the data's noise."""
+        scatter = np.zeros(len(self.problem.maps))
+        of = candidates if of is None else of
+        for part, first, second in zip(self.measured, candidates.fits[one], of.fits[other]):
+            for e in self.decided:
+                square = (first[e] - second[e]) ** 2
+                scatter[e] += SCATTER * float((self.variance(part, e) * square).sum(dtype=float))
+        return scatter
+
+    def compare_forms(self):
+        """Try each form at its own best strengths."""
+        if "lambda_tv" in self.fixed or not self.decided.size:
+            for candidates in self.candidates:
+                candidates.best = self.start
+                self.weigh(self.risk(self.candidates[0], self.start))
+                self.risk(candidates, self.start)
+        else:
+            first = self.candidates[0]
+            points = [self.common(f) for f in FACTORS]
+            self.weigh([self.risk(first, at) for at in points][len(points) // 2])
+            self.sweep(first, points)
+            self.weigh(self.risk(first, first.best))
+            if "lambda_haadf" not in self.fixed and first.form.with_haadf:
+                self.weaken_haadf(first)
+            for candidates in self.candidates[1:]:
+                start = first.best if candidates.form.with_haadf else self.unweighted(first.best)
+                self.sweep(candidates, [start + self.common(f) for f in NEAR])
+        self.chosen = self.candidates[self.preferred()]
+
+    def preferred(self):
+        """Number of the best form; few counts do not speak against the usual one.
+
+        That is the one that suits few counts best, or, where the HAADF image had to be given little
+        weight, the one without.
+        """
+        weakened = self.candidates[0].best[-1] <= -HAADF_STEP
+        usual = next(
+            (
+                k
+                for k, c in enumerate(self.candidates)
+                if (not c.form.with_haadf if weakened else c.form == FEW_COUNTS)
+            ),
+            None,
+        )
+        numbers = [self.number(c, c.best) for c in self.candidates]
+        scores = np.array([self.score(c.risks[k]) for c, k in zip(self.candidates, numbers)])
+        if usual is not None:
+            for k, candidates in enumerate(self.candidates):
+                if k != usual:
+                    scatter = self.scatter(
+                        candidates, numbers[k], numbers[usual], self.candidates[usual]
+                    )
+                    scores[k] += CAUTION * np.sqrt(self.weights**2 @ scatter)
+        return int(np.argmin(scores))
+
+    def weaken_haadf(self, candidates):
+        """Lower the weight of the HAADF image while that helps: its model may describe it badly."""
+        best = candidates.best
+        while best[-1] > WEAKEST_HAADF:
+            other = best - HAADF_STEP * (np.arange(len(best)) == len(best) - 1)
+            if self.score(self.risk(candidates, other)) >= self.score(self.risk(candidates, best)):
+                break
+            best = other
+        candidates.best = best
+
+    def unweighted(self, at):
+        """The same with the HAADF image at its own weight, which does not count where it is left out."""
+        return np.append(at[:-1], self.start[-1])
+
+    def sweep(self, candidates, points):
+        """Best strengths near a line of common factors from strong to weak, prolonged while that helps."""
+        middle = points[len(points) // 2]
+        place = [float((at - middle)[self.decided[0]]) for at in points]
+        expected = EXPECTED - float(middle[self.decided].mean())
+        numbers = [self.number(candidates, at) for at in points]
+        scatter = float(self.weights**2 @ self.scatter(candidates, numbers[0], numbers[-1]))
+        slope = scatter / (place[0] - place[-1]) ** 2
+        curvature = LEAST_CURVATURE * float(self.weights @ self.errors)
+        doubt = slope / (4 * curvature * COMMON_SPREAD**2)
+
+        def score(k):
+            return self.score(candidates.risks[numbers[k]]) + doubt * (place[k] - expected) ** 2
+
+        def prolong(end, change):
+            at = place[end] + change
+            index = 0 if end == 0 else len(place)
+            place.insert(index, at)
+            numbers.insert(index, self.number(candidates, middle + self.common(at)))
+            return [score(k) for k in range(len(place))]
+
+        scores = [score(k) for k in range(len(place))]
+        while np.argmin(scores) == 0 and (middle[self.decided].mean() + place[0]) < STRONGEST:
+            scores = prolong(0, np.log(2))
+        while np.argmin(scores) == len(scores) - 1 and middle[self.decided].mean() + place[-1] > WEAKEST:
+            scores = prolong(-1, -np.log(2))
+        best = middle + self.common(_lowest(place, scores))
+        self.number(candidates, best)
+        k = int(np.argmin(scores))
+        if len(self.decided) > 1 and 0 < k < len(place) - 1:
+            apart = self.apart(candidates, numbers[k - 1 : k + 2], place[k - 1 : k + 2], best)
+            found = [self.score(self.risk(candidates, at)) for at in (best, apart)]
+            best = best if found[0] <= found[1] else apart
+        candidates.best = best
+
+    def apart(self, candidates, numbers, place, best):
+        """Strengths that suit each element, from fits with common factors."""
+        scatter = self.scatter(candidates, numbers[0], numbers[2])
+        apart = candidates.at[numbers[1]].copy()
+        for e in self.decided:
+            errors = [candidates.risks[j].error[e] for j in numbers]
+            apart[e] += _step(
+                (place[0] - place[2]) / 2, errors, scatter[e], best[e] - apart[e], SPREAD,
+                LEAST_CURVATURE * self.errors[e],
+            )  # fmt: skip
+        return apart
+
     def refine(self):
-        """Move each weight of the chosen form by itself."""
+        """Move each weight of the chosen form by itself; those of many elements all at once."""
         chosen = self.chosen
-        best = chosen.at[int(np.argmin([self.score(r) for r in chosen.risks]))].copy()
+        self.weigh(self.risk(chosen, chosen.best))
         free = [] if "lambda_tv" in self.fixed else list(self.decided)
-        if "lambda_haadf" not in self.fixed and chosen.form.with_haadf:
-            free.append(len(best) - 1)
+        typical = float(np.mean(chosen.best[self.decided]))
+        image = "lambda_haadf" not in self.fixed and chosen.form.with_haadf
         for step in STEPS:
-            for k in free:
-                length = step * (HAADF_STEP if k == len(best) - 1 else 1.0)
-                shifts = np.array([length, 0.0, -length])
-                points = [best + shift * (np.arange(len(best)) == k) for shift in shifts]
-                best[k] += _lowest(shifts, [self.score(self.risk(chosen, at)) for at in points])
-        self.risk(chosen, best)
+            if len(free) > ONE_BY_ONE:
+                self.move_together(step, typical)
+            else:
+                for e in free:
+                    self.move(e, step, typical, SPREAD, LEAST_CURVATURE * self.weights[e] * self.errors[e])
+            if image:
+                curvature = LEAST_CURVATURE / HAADF_STEP**2 * float(self.weights @ self.errors)
+                self.move(-1, HAADF_STEP * step, HAADF_EXPECTED, HAADF_SPREAD, curvature)
+        self.risk(chosen, chosen.best)
+
+    def around(self, direction, length):
+        """Numbers of the candidates at +length, 0 and -length from the best one."""
+        return [
+            self.number(self.chosen, self.chosen.best + x * direction) for x in (length, 0.0, -length)
+        ]
+
+    def move(self, k, length, expected, spread, curvature):
+        """Move one weight to where the score is least."""
+        chosen = self.chosen
+        direction = np.zeros_like(self.start)
+        direction[k] = 1.0
+        numbers = self.around(direction, length)
+        scatter = float(self.weights**2 @ self.scatter(chosen, numbers[0], numbers[2]))
+        scores = [self.score(chosen.risks[j]) for j in numbers]
+        away = expected - chosen.best[k]
+        chosen.best = chosen.best + direction * _step(length, scores, scatter, away, spread, curvature)
+
+    def move_together(self, length, typical):
+        """Move all strengths at once, each to where the error of its own map is least."""
+        chosen = self.chosen
+        numbers = self.around(self.common(1.0), length)
+        scatter = self.scatter(chosen, numbers[0], numbers[2])
+        best = chosen.best.copy()
+        for e in self.decided:
+            errors = [chosen.risks[j].error[e] for j in numbers]
+            best[e] += _step(
+                length, errors, scatter[e], typical - best[e], SPREAD, LEAST_CURVATURE * self.errors[e]
+            )
+        found = [self.score(self.risk(chosen, at)) for at in (chosen.best, best)]
+        if found[1] < found[0]:
+            chosen.best = best
 
     # Telling
 
     def selection(self):
         """The candidate of the least score, and all others."""
         chosen = self.chosen
-        k = int(np.argmin([self.score(r) for r in chosen.risks]))
+        k = self.number(chosen, chosen.best)
         reference, factors = chosen.risks[k], np.exp(chosen.at[k])
         energy = np.maximum(reference.energy, 1e-300)
         tried = []
@@ -339,9 +542,19 @@ class _Search:
             lambda_haadf=float(own * factors[-1]),
             undecided=self.undecided,
             tried=tried,
+            chosen=k + sum(len(c.at) for c in self.candidates[: self.candidates.index(chosen)]),
             forms=[candidates.form for candidates in self.candidates],
             tiles=self.tiles,
+            state=self.state(),
         )
+
+    def state(self):
+        """Where the chosen fit to the measured maps ended, None if that was on parts of the image."""
+        whole = self.measured[0].maps.shape == self.problem.maps.shape
+        number = self.number(self.chosen, self.chosen.best)
+        if len(self.tiles) > 1 or not whole or number not in self.chosen.states:
+            return None
+        return self.chosen.states[number][0][0]
 
 
 def _crop(problem, tile):

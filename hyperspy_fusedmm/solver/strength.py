@@ -1,6 +1,7 @@
 """Strength of the regularization per pixel and per element, and its direction."""
 
 import numpy as np
+from scipy.ndimage import distance_transform_edt
 
 from .operators import gradient
 from .smoothing import chosen_blur, estimate_noise, gradient_energy
@@ -73,7 +74,7 @@ def default_strength(maps, fidelity="poisson", noise=None):
     return TV_STRENGTH / spread
 
 
-def haadf_guide(haadf):
+def haadf_guide(haadf, haadf_noise=None):
     """Where and along which direction the HAADF image shows an edge [1]_.
 
     The gradient of the HAADF image, blurred by a width chosen from the data, gives the
@@ -84,6 +85,8 @@ def haadf_guide(haadf):
     Parameters
     ----------
     haadf : (R, C) array
+    haadf_noise : float or (R, C) array, optional
+        Where it is infinite the image is not looked at.
 
     Returns
     -------
@@ -95,6 +98,10 @@ def haadf_guide(haadf):
     .. [1] Ehrhardt & Betcke, SIAM J. Imaging Sci. 9, 1084 (2016).
     """
     haadf = np.asarray(haadf, dtype=np.float32)
+    left_out = np.isinf(np.zeros(1) if haadf_noise is None else haadf_noise)
+    if left_out.ndim == 2 and left_out.any() and not left_out.all():
+        nearest = distance_transform_edt(left_out, return_distances=False, return_indices=True)
+        haadf = haadf[tuple(nearest)]
     noise = float(estimate_noise(haadf[None])[0])
     smooth, width = chosen_blur(haadf - haadf.mean(dtype=float), noise**2)
     slope = gradient(smooth)
@@ -103,4 +110,5 @@ def haadf_guide(haadf):
     square = (slope**2).sum(axis=0)
     share = GUIDE_LARGEST * square / np.maximum(square + GUIDE_NOISE**2 * variance, 1e-30)
     length = np.sqrt(np.maximum(square, 1e-30))
+    share = np.where(left_out, 0.0, share)
     return (slope * (np.sqrt(share) / length)).astype(np.float32)

@@ -9,6 +9,8 @@ import pytest
 
 import hyperspy_fusedmm as fmm
 
+# Leaves nothing to be chosen from the data, which takes many fits.
+PLAIN = {"lambda_tv": "noise", "lambda_haadf": 1.0, "regularization": "tv", "guided": False}
 NUMBERS = {"Co": 27, "S": 16, "O": 8}
 
 
@@ -56,6 +58,12 @@ def make_small(shape=(24, 30), dose=6.0, seed=0, offset=40.0, noise=1.5):
 
 
 @pytest.fixture(scope="session")
+def plain():
+    """Options of a fit that leave nothing to be chosen from the data."""
+    return dict(PLAIN)
+
+
+@pytest.fixture(scope="session")
 def _small():
     return make_small()
 
@@ -77,5 +85,5 @@ def small(_small):
 def fitted(small):
     """A fitted model of the small specimen."""
     model = small.maps.create_model(small.haadf, **small.scale)
-    model.fit(tolerance=1e-3)
+    model.fit(tolerance=1e-3, **PLAIN)
     return model

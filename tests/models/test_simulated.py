@@ -12,6 +12,9 @@ def particles():
     return fmm.data.core_shell_particles(shape=(128, 128), dose=1.0)
 
 
+PLAIN = {"lambda_tv": "noise", "lambda_haadf": 1.0, "regularization": "tv", "guided": False}
+
+
 def error(found, truth):
     """Root-mean-square error of every map."""
     return np.sqrt(((np.asarray(found) - truth.data) ** 2).mean(axis=(1, 2)))
@@ -68,7 +71,7 @@ def test_known_background_is_left_out(particles):
     rng = np.random.default_rng(0)
     background = 0.5 + 0.5 * particles.truth.data.mean(axis=0, keepdims=True).repeat(3, axis=0)
     maps = particles.maps + rng.poisson(background)
-    options = {"sensitivities": particles.sensitivities, "tolerance": 1e-3}
+    options = {"sensitivities": particles.sensitivities, "tolerance": 1e-3, **PLAIN}
     known = maps.fuse(particles.haadf, background=background, **options)
     ignored = maps.fuse(particles.haadf, **options)
     found = error(known.data, particles.truth)
@@ -83,7 +86,8 @@ def test_known_background_is_left_out(particles):
 def test_regularizers(particles, regularization, guided):
     maps, haadf = particles.maps.isig[:64, :64], particles.haadf.isig[:64, :64]
     model = maps.create_model(haadf, sensitivities=particles.sensitivities)
-    model.fit(regularization=regularization, guided=guided, tolerance=1e-3, max_iterations=3000)
+    options = {**PLAIN, "regularization": regularization, "guided": guided}
+    model.fit(tolerance=1e-3, max_iterations=3000, **options)
     assert model.converged
     assert (model.regularization, model.guided) == (regularization, guided)
     told = model.fused.metadata.FusedMultiModal

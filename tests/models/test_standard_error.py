@@ -37,9 +37,9 @@ def test_errors_are_like_the_fused_maps(small, method, lazy):
 
 
 @METHODS
-def test_lazy_and_eager_are_the_same_numbers(small, fitted, method):
+def test_lazy_and_eager_are_the_same_numbers(small, fitted, plain, method):
     lazy = small.maps.as_lazy().create_model(small.haadf, **small.scale)
-    lazy.fit(tolerance=1e-3)
+    lazy.fit(tolerance=1e-3, **plain)
     error = lazy.standard_error(**options(method))
     np.testing.assert_array_equal(
         error.data.compute(), fitted.standard_error(**options(method)).data

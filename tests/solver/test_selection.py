@@ -62,7 +62,8 @@ def test_record_and_progress(specimen):
         callback=lambda *done: calls.append(done),
     )
     np.testing.assert_array_equal(found.lambda_tv, problem.lambda_tv)
-    assert min(entry["score"] for entry in found.tried if entry["form"] == 0) == 0
+    assert found.tried[found.chosen]["score"] == 0
+    assert found.forms[found.tried[found.chosen]["form"]] == found.form
     assert [done for done, _ in calls] == list(range(1, len(found.tried) + 1))
     assert all(done <= expected for done, expected in calls)
     again = choose(problem, forms=[FORMS[0], FORMS[3]], fixed=("lambda_tv",))

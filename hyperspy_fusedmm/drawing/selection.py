@@ -1,0 +1,110 @@
+"""What an automatic choice of the weights tried, and how it scored."""
+
+import numpy as np
+
+FORMS = {
+    # regularization, guided, with the HAADF image
+    ("tv", False, True): ("TV", "#e0a030", "s"),
+    ("tv", True, True): ("TV, guided", "#c44e52", "s"),
+    ("tgv", False, True): ("TGV", "#4f9d69", "o"),
+    ("tgv", True, True): ("TGV, guided", "#3b6fb6", "o"),
+    ("tv", False, False): ("TV, without HAADF", "0.6", "s"),
+    ("tgv", False, False): ("TGV, without HAADF", "0.4", "o"),
+    ("tv", True, False): ("TV, guided only", "#e5a9ab", "s"),
+    ("tgv", True, False): ("TGV, guided only", "#a9c0e0", "o"),
+}
+COLUMNS = 4
+# Scores further above the best than this many times the median are cut off.
+CUT = 4.0
+
+
+def plot_selection(selection, names):
+    """Plot the score of every candidate against each of its weights.
+
+    The score is the estimated squared error of the maps, each relative to its own, summed over the
+    elements, less that of the chosen candidate: lower is better. Candidates differ in several weights at
+    once, so that the lower edge of the points is what counts; it need not be smooth, as noise is left in
+    the scores. Far worse candidates are not shown.
+
+    Parameters
+    ----------
+    selection : dict
+        :attr:`FusedMultiModal.selection`.
+    names : list of str
+        Names of the maps.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from hyperspy_fusedmm.drawing import plot_selection
+    >>> selection = {
+    ...     "regularization": ["tv", "tgv"], "guided": [False, False], "lambda_haadf": np.ones(2),
+    ...     "lambda_tv": np.array([[0.5], [1.0]]), "score": np.array([0.2, 0.0]), "chosen": 1,
+    ...     "undecided": [False],
+    ... }
+    >>> figure = plot_selection(selection, ["Co"])
+    """
+    import matplotlib.pyplot as plt
+
+    scores = np.asarray(selection["score"], dtype=float)
+    strengths = np.asarray(selection["lambda_tv"], dtype=float)
+    haadf = np.asarray(selection["lambda_haadf"], dtype=float)
+    panels = [
+        (f"Strength of {name}, $\\lambda_\\mathrm{{TV}}$", strengths[:, e])
+        for e, name in enumerate(names)
+        if not selection["undecided"][e]
+    ]
+    if len(np.unique(haadf[haadf > 0])) > 1:
+        panels.append(("Weight of the image, $\\lambda_\\mathrm{HAADF}$", haadf))
+    columns = min(len(panels), COLUMNS)
+    rows = -(-len(panels) // columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(1.2 + 2.6 * columns, 0.9 + 2.6 * rows), sharey=True, squeeze=False,
+        layout="constrained",
+    )  # fmt: skip
+    lowest, highest = _limits(scores)
+    forms = list(zip(selection["regularization"], map(bool, selection["guided"]), haadf > 0))
+    for number, (label, values) in enumerate(panels):
+        ax = axes.flat[number]
+        for form, (text, color, marker) in FORMS.items():
+            used = np.array([own == form for own in forms]) & (values > 0)
+            if used.any():
+                ax.scatter(
+                    values[used], scores[used], 18, color=color, marker=marker, alpha=0.75,
+                    linewidths=0, label=text,
+                )  # fmt: skip
+        chosen = selection["chosen"]
+        if values[chosen] > 0:
+            ax.scatter(
+                values[chosen], scores[chosen], 110, facecolors="none", edgecolors="black",
+                linewidths=1.3, label="chosen", zorder=3,
+            )  # fmt: skip
+        ax.axhline(0, color="0.8", linewidth=0.8, zorder=0)
+        ax.set_xscale("log")
+        ax.set_xlabel(label)
+        ax.set_ylim(lowest, highest)
+    for ax in axes.flat[len(panels) :]:
+        ax.remove()
+    for row in range(rows):
+        axes[row, 0].set_ylabel("Estimated error less that of the chosen")
+    handles = {}
+    for ax in figure.axes:
+        for handle, label in zip(*ax.get_legend_handles_labels()):
+            handles.setdefault(label, handle)
+    figure.legend(
+        handles.values(), handles.keys(), loc="outside upper center", ncols=min(len(handles), 4),
+        fontsize="small", frameon=False,
+    )  # fmt: skip
+    return figure
+
+
+def _limits(scores):
+    """Range of the scores that is shown."""
+    lowest = min(float(scores.min()), 0.0)
+    highest = min(float(scores.max()), lowest + CUT * max(float(np.median(scores)) - lowest, 1e-12))
+    margin = 0.06 * max(highest - lowest, 1e-12)
+    return lowest - margin, highest + margin

@@ -1,0 +1,178 @@
+"""What a fit chooses from the data: the form of the regularization and the weights of the terms."""
+
+from dataclasses import dataclass, replace
+from itertools import product
+
+import numpy as np
+
+from ..solver import default_strength, haadf_guide
+from ..solver.selection import FORMS, Form, choose
+from ..solver.white_noise import is_white
+
+# Weights that an automatic choice may find; the others of these decide the form.
+WEIGHTS = ("lambda_haadf", "lambda_tv")
+CHOSEN = ("regularization", "guided", *WEIGHTS)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What is decided before a fit.
+
+    Attributes
+    ----------
+    settings : dict
+        "regularization", "guided", "lambda_haadf", "lambda_tv" (E,), "chosen_from_data", a list of those of them
+        that the data decided, and "selection", a dictionary of what was tried, or None.
+    undecided : (E,) bool array
+        Maps whose strength follows from their noise although it was to be chosen.
+    reason : str or None
+        Why nothing was chosen although something was to be.
+    state : State or None
+        Where the solver may start.
+    """
+
+    settings: dict
+    undecided: np.ndarray
+    reason: str | None = None
+    state: object = None
+
+
+def decide(problem, options, *, known_noise=False, callback=None):
+    """Decide what the options leave "auto".
+
+    Parameters
+    ----------
+    problem : FusionProblem
+        With every other option; its ``regularization``, ``guide``, ``lambda_haadf`` and ``lambda_tv`` are
+        not looked at.
+    options : FitOptions
+    known_noise : bool, default False
+        Whether the noise of Gaussian maps was given rather than estimated from them.
+    callback : callable, optional
+        Called as ``callback(done, expected)`` with numbers of fits.
+
+    Returns
+    -------
+    Choice
+    """
+    rule = default_strength(problem.maps, problem.fidelity, problem.noise)
+    given = {name: getattr(options, name) for name in CHOSEN}
+    by_noise = isinstance(given["lambda_tv"], str)
+    if by_noise:
+        strength = rule
+        given["lambda_tv"] = "auto" if given["lambda_tv"] == "auto" else rule
+    else:
+        strength = given["lambda_tv"]
+    wanted = [name for name in CHOSEN if _is_auto(given[name])]
+    if problem.haadf is None:
+        wanted = [name for name in wanted if name not in ("guided", "lambda_haadf")]
+    nothing = np.zeros(len(problem.maps), bool)
+    fallback = {
+        "regularization": _or(given["regularization"], "tgv"),
+        "guided": _or(given["guided"], False),
+        "lambda_haadf": 0.0 if problem.haadf is None else _or(given["lambda_haadf"], 1.0),
+        "lambda_tv": np.asarray(strength, dtype=float),
+        "chosen_from_data": [],
+        "selection": None,
+    }
+    if options.solver == "gradient-descent":
+        return Choice({**fallback, "regularization": "tv"}, nothing)
+    if not wanted:
+        return Choice(fallback, nothing)
+    coloured = ~is_white(problem.maps, problem.fidelity, problem.noise if known_noise else None)
+    if coloured.any():
+        return Choice(fallback, coloured, "filtered")
+    start = replace(
+        problem,
+        lambda_tv=strength,
+        lambda_haadf=fallback["lambda_haadf"],
+        regularization="tv",
+        guide=None,
+    )
+    forms = _forms(given, start)
+    guided = any(form.guided for form in forms)
+    guide = haadf_guide(problem.haadf, problem.haadf_noise) if guided else None
+    selection = choose(
+        start,
+        guide,
+        forms=forms,
+        fixed=[name for name in WEIGHTS if name not in wanted],
+        seed=options.seed,
+        num_workers=options.num_workers,
+        callback=callback,
+    )
+    if selection.undecided.all():
+        return Choice(fallback, selection.undecided)
+    settings = {
+        "regularization": selection.form.regularization,
+        "guided": selection.form.guided,
+        "lambda_haadf": selection.lambda_haadf,
+        "lambda_tv": selection.lambda_tv,
+        "chosen_from_data": wanted,
+        "selection": recorded(selection),
+    }
+    undecided = selection.undecided if "lambda_tv" in wanted else nothing
+    return Choice(settings, undecided, state=selection.state)
+
+
+def _is_auto(value):
+    return isinstance(value, str) and value == "auto"
+
+
+def _or(value, otherwise):
+    return otherwise if _is_auto(value) else value
+
+
+def _forms(given, problem):
+    """Forms that agree with what was given; where nothing was, those that are the best for some data."""
+    image = problem.haadf is not None
+    own = 0.0 if _is_auto(given["lambda_haadf"]) else given["lambda_haadf"]
+    if image and all(_is_auto(given[name]) for name in ("regularization", "guided", "lambda_haadf")):
+        return list(FORMS)
+    regularizations = ["tgv", "tv"] if _is_auto(given["regularization"]) else [given["regularization"]]
+    guided = [False]
+    if image:
+        guided = [False, True] if _is_auto(given["guided"]) else [bool(given["guided"])]
+    with_haadf = [own > 0]
+    if image and _is_auto(given["lambda_haadf"]):
+        # Where the image is left out it guides nothing, unless that was asked for.
+        with_haadf = [True, False]
+    forms = [
+        Form(regularization, guide, haadf)
+        for haadf, regularization, guide in product(with_haadf, regularizations, guided)
+    ]
+    if len(with_haadf) == 2 and _is_auto(given["guided"]):
+        forms = [form for form in forms if form.with_haadf or not form.guided]
+    return forms
+
+
+def recorded(selection):
+    """A selection in plain values, which every file keeps.
+
+    Parameters
+    ----------
+    selection : Selection
+
+    Returns
+    -------
+    dict
+        See :attr:`FusedMultiModal.selection`.
+    """
+    tried = selection.tried
+    forms = [selection.forms[entry["form"]] for entry in tried]
+    scores = np.array([entry["score"] for entry in tried])
+    return {
+        "regularization": [form.regularization for form in forms],
+        "guided": [bool(form.guided) for form in forms],
+        "lambda_haadf": np.array([entry["lambda_haadf"] for entry in tried]),
+        **{
+            name: np.array([entry[name] for entry in tried])
+            for name in ("lambda_tv", "error", "deviance")
+        },
+        "score": scores,
+        "chosen": int(selection.chosen),
+        "undecided": [bool(entry) for entry in selection.undecided],
+        "tiles": np.array(
+            [[rows.start, rows.stop, columns.start, columns.stop] for rows, columns in selection.tiles]
+        ),
+    }
