@@ -496,8 +496,8 @@ class ElementMaps(Signal2D):
         keep_totals : bool or ElementMaps, default True
             Scale each fused map so that its total is that of the counts it was made of
             (``metadata.FusedMultiModal.kept_counts`` tells the share it has). Regularization takes counts
-            away from faint elements, which would seem rarer than they are. Maps that were fused chunk by
-            chunk do not know their share: pass the measured maps.
+            away from faint elements, which would seem rarer than they are. Maps that are fused chunk by
+            chunk know their share once they are computed or saved; before, pass the measured maps.
         covariance : Signal2D or array of shape (E, E, R, C), optional
             Covariance of the errors of the maps, as
             :meth:`~hyperspy_fusedmm.FusedMultiModal.covariance` returns it. Without, maps that were not fused
