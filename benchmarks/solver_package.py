@@ -122,7 +122,7 @@ def compare(folder, python, environment, arguments):
         "Ratio: to the time of the package's run named in the row, otherwise of "
         f"{run_name(YARDSTICK)}. Targets: 1 / 50 (power), 1 / 10 (linear).",
         "Power: the fewest iterations whose maps have a lower objective than the package's run. The "
-        "default start is the solution of a linear model, whose iterations are timed, not counted.",
+        "default start is 40 iterations on a linear model, which are timed, not counted.",
         "The linear form, sum_i A_i x_i, is another problem: its objective compares with no other row.",
     ]
     report(["case", "iterations", "time (ms)", "objective", "ratio"], rows, arguments.output, notes)
