@@ -23,8 +23,9 @@ def plot_selection(selection, names):
 
     The score is the estimated squared error of the maps, each relative to its own, summed over the
     elements, less that of the chosen candidate: lower is better. Candidates differ in several weights at
-    once, so that the lower edge of the points is what counts; it need not be smooth, as noise is left in
-    the scores. Far worse candidates are not shown.
+    once, so that the lower edge of the points is what counts. It need not be smooth, as noise is left in
+    the scores; for that reason the chosen one need not be the lowest, which may be so by accident. Far worse
+    candidates are not shown.
 
     Parameters
     ----------
@@ -49,6 +50,7 @@ def plot_selection(selection, names):
     >>> figure = plot_selection(selection, ["Co"])
     """
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     scores = np.asarray(selection["score"], dtype=float)
     strengths = np.asarray(selection["lambda_tv"], dtype=float)
@@ -85,6 +87,9 @@ def plot_selection(selection, names):
             )  # fmt: skip
         ax.axhline(0, color="0.8", linewidth=0.8, zorder=0)
         ax.set_xscale("log")
+        ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=6))
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        ax.xaxis.set_minor_formatter(NullFormatter())
         ax.set_xlabel(label)
         ax.set_ylim(lowest, highest)
     for ax in axes.flat[len(panels) :]:

@@ -35,7 +35,7 @@ def test_dysco3(real_data):
     assert model.lambda_haadf < 0.2 and explained > 0.5
     # Columns of dysprosium dominate the image and the map alike.
     blurred = gaussian_filter(arrays["HAADF"], 1.0)
-    assert np.corrcoef(blurred.ravel(), fused.get_map("Dy").data.ravel())[0, 1] > 0.8
+    assert np.corrcoef(blurred.ravel(), fused.get_map("Dy").data.ravel())[0, 1] > 0.75
 
 
 def test_silica_spheres(real_data):
@@ -56,7 +56,7 @@ def test_dust_particle(real_data):
     haadf, spectrum = hs.load(real_data("dust_particle/tilt_0.bcf"))
     lines = ["Ca_Ka", "Cu_Ka", "Fe_Ka", "Ga_Ka", "Mg_Ka", "O_Ka", "Pt_La", "S_Ka", "Si_Ka"]
     maps = fmm.element_maps(spectrum.get_lines_intensity(lines))
-    fused, model, explained = fuse(maps, haadf)
+    fused, model, explained = fuse(maps, haadf, tolerance=1e-3)
     assert fused.elements == ["Ca", "Cu", "Fe", "Ga", "Mg", "O", "Pt", "S", "Si"]
     assert explained > 0.8
     # Pt, Ga and Cu are one deposit: of these three the maps hardly tell which is how bright.
