@@ -52,6 +52,9 @@ FORMS = [
 POWER_FORMS = [
     Form("power", *choices) for choices in product(("tv", "tgv"), (False,), (True, False))
 ]
+# Those that an automatic fit chooses from; beside them it has TGV without the image.
+OFFERED = [Form("linear", *choices, False) for choices in (("tgv", False), ("tgv", True), ("tv", True))]
+ALONE = Form("linear", "tgv", False, False)
 
 
 @dataclass(frozen=True)
@@ -102,13 +105,14 @@ def problem_of(specimen, form, scale):
     if scale is None:
         return problem
     image = np.asarray(specimen.haadf.data)
+    guide = haadf_guide(image, scale["haadf_noise"]) if form.guided else None
     return replace(
         problem,
         haadf=image,
         **scale,
         # A problem without an image has put it to zero.
         lambda_haadf=1.0,
-        guide=haadf_guide(image) if form.guided else None,
+        guide=guide,
         forward=form.forward,
         gamma=specimen.gamma,
     )

@@ -7,11 +7,13 @@ from solver_support import as_rst
 
 ORACLE, AUTOMATIC, ALONE, BLUR = "oracle", "automatic", "alone", "blur"
 # What is no rival: this project's own variants.
+SEEDS = "seeds"
 OWN = (ORACLE, AUTOMATIC, ALONE, "automatic, sensitivities")
 
 
 def print_tables(records, methods):
-    """Every table that the records are enough for."""
+    """Every table that the records of some methods are enough for."""
+    records = [r for r in records if r["method"] in methods or r["study"] == "forms"]
     tables = {
         "accuracy": (accuracy_table, elements_table, verdict_table),
         "forms": (forms_table,),
@@ -25,7 +27,13 @@ def print_tables(records, methods):
 
 
 def by_cell(records, value, keys=("specimen", "dose", "snr")):
-    """Mean over the seeds: ``{cell: {method: (E,) array}}``, over seeds that all methods of a cell have."""
+    """Mean over the seeds that all methods of a cell have.
+
+    Returns
+    -------
+    dict
+        ``{cell: {method: (E,) array}}``; the number of seeds is the method `SEEDS`.
+    """
     found = defaultdict(lambda: defaultdict(dict))
     for record in records:
         cell = tuple(record[key] for key in keys)
@@ -37,7 +45,7 @@ def by_cell(records, value, keys=("specimen", "dose", "snr")):
             means[cell] = {
                 method: np.mean([each[seed] for seed in sorted(seeds)], axis=0)
                 for method, each in of_methods.items()
-            }
+            } | {SEEDS: np.array(len(seeds))}
     return dict(sorted(means.items()))
 
 
@@ -50,11 +58,12 @@ def accuracy_table(records, methods):
     means = by_cell(records, "errors")
     methods = _present(means, methods)
     rows = [
-        [cell[0], f"{cell[1]:g}", f"{cell[2]:g}"]
+        [cell[0], f"{cell[1]:g}", f"{cell[2]:g}", str(found[SEEDS])]
         + [f"{found[name].mean():.3f}" if name in found else "" for name in methods]
         for cell, found in means.items()
     ]
-    return _table("Error, mean over the elements", ["specimen", "dose", "SNR", *methods], rows)
+    head = ["specimen", "dose", "SNR", SEEDS, *methods]
+    return _table("Error, mean over the elements", head, rows)
 
 
 def elements_table(records, methods):
@@ -80,22 +89,22 @@ def verdict_table(records, methods):
     rivals = [name for name in _present(means, methods) if name not in OWN]
     rows = []
     for cell, found in means.items():
-        if AUTOMATIC not in found or not rivals:
+        others = {name: found[name] for name in rivals if name in found}
+        if AUTOMATIC not in found or not others:
             continue
         automatic, seen = found[AUTOMATIC], contrast[cell[0]]
-        others = {name: found[name] for name in rivals if name in found}
         best = min(others, key=lambda name: others[name].mean())
         lowest = np.min(list(others.values()), axis=0)
         faint = (automatic / others[BLUR])[~seen] if BLUR in others else np.array([])
         rows.append([
-            cell[0], f"{cell[1]:g}", f"{cell[2]:g}",
+            cell[0], f"{cell[1]:g}", f"{cell[2]:g}", str(found[SEEDS]),
             _ratio(automatic, found[ORACLE]) if ORACLE in found else "",
             best, _ratio(automatic, others[best]),
             f"{(automatic / lowest)[seen].max():.2f}" if seen.any() else "",
             f"{faint.max():.2f}" if faint.size else "",
         ])  # fmt: skip
     head = [
-        "specimen", "dose", "SNR", "automatic / oracle", "best other", "automatic / best other",
+        "specimen", "dose", "SNR", SEEDS, "automatic / oracle", "best other", "automatic / best other",
         "worst element with contrast / its best other", "worst without contrast / its best blur",
     ]  # fmt: skip
     return _table("Automatic fusion in comparison", head, rows)
@@ -112,6 +121,7 @@ def forms_table(records, methods):
     ratios = {form: [] for form in forms}
     rows = []
     for cell, found in means.items():
+        found = {form: errors for form, errors in found.items() if form != SEEDS}
         best = min(errors.mean() for errors in found.values())
         for form in found:
             ratios[form].append(found[form].mean() / best)
@@ -132,15 +142,25 @@ def spoilt_table(records, methods):
     keys = ("specimen", "dose", "snr", "spoilt")
     means = by_cell(records, "errors", keys)
     ways = list(dict.fromkeys(record["spoilt"] for record in records))
-    rows = []
+    rows, ratios = [], []
     for cell in dict.fromkeys(cell[:3] for cell in means):
-        row = [cell[0], f"{cell[1]:g}", f"{cell[2]:g}"]
-        for way in ways:
-            found = means.get((*cell, way), {})
-            both = AUTOMATIC in found and ALONE in found
-            row.append(_ratio(found[AUTOMATIC], found[ALONE]) if both else "")
-        rows.append(row)
-    return _table("Error over that without the image", ["specimen", "dose", "SNR", *ways], rows)
+        found = [means.get((*cell, way), {}) for way in ways]
+        both = [AUTOMATIC in each and ALONE in each for each in found]
+        seeds = min((int(each[SEEDS]) for each, known in zip(found, both) if known), default=0)
+        ratios.append([
+            each[AUTOMATIC].mean() / each[ALONE].mean() if known else np.nan
+            for each, known in zip(found, both)
+        ])  # fmt: skip
+        row = [cell[0], f"{cell[1]:g}", f"{cell[2]:g}", str(seeds)]
+        rows.append(row + [_two_digits(ratio) for ratio in ratios[-1]])
+    for name, over in (("mean", np.nanmean), ("worst", np.nanmax)):
+        rows.append([name, "", "", ""] + [_two_digits(r) for r in over(ratios, axis=0)])
+    head = ["specimen", "dose", "SNR", SEEDS, *ways]
+    return _table("Error over that without the image", head, rows)
+
+
+def _two_digits(ratio):
+    return f"{ratio:.2f}" if np.isfinite(ratio) else ""
 
 
 def real_table(records, methods):
@@ -148,12 +168,12 @@ def real_table(records, methods):
     means = by_cell(records, "deviances", ("specimen", "level"))
     methods = _present(means, methods)
     rows = [
-        [cell[0], f"{cell[1]:g}"]
+        [cell[0], f"{cell[1]:g}", str(found[SEEDS])]
         + [f"{found[name].mean():.3f}" if name in found else "" for name in methods]
         for cell, found in means.items()
     ]
     title = "Real recordings: deviance per kept count"
-    return _table(title, ["recording", "frames or part", *methods], rows)
+    return _table(title, ["recording", "frames or part", SEEDS, *methods], rows)
 
 
 def _table(title, head, rows):

@@ -157,7 +157,7 @@ def test_means_are_over_the_seeds_that_all_methods_have():
         return {**cell, "method": method, "seed": seed, "errors": [error]}
 
     means = by_cell([record("a", 0, 1.0), record("a", 1, 3.0), record("b", 1, 5.0)], "errors")
-    assert means[("film", 1, 20)] == {"a": [3.0], "b": [5.0]}
+    assert means[("film", 1, 20)] == {"a": [3.0], "b": [5.0], "seeds": 1}
 
 
 def test_frames_are_registered_without_touching_counts():
@@ -168,3 +168,23 @@ def test_frames_are_registered_without_touching_counts():
     found = _registered(frames, [(0, 0), (-2, 3)])
     np.testing.assert_array_equal(found[0], found[1])
     assert found.shape == (2, 8, 9)
+
+
+def test_spoilt_images_are_compared_with_none(capsys):
+    from accuracy_tables import print_tables
+
+    def record(dose, way, method, error):
+        cell = {"study": "spoilt", "specimen": "film", "dose": dose, "snr": 20, "seed": 0}
+        return {**cell, "spoilt": way, "method": method, "errors": [error, 3 * error]}
+
+    records = [
+        record(dose, way, method, error)
+        for dose, way, automatic in ((1, "clipped", 0.5), (10, "clipped", 0.3), (10, "shifted", 0.2))
+        for method, error in (("alone", 0.25), ("automatic", automatic), ("blur", 9.0))
+    ]
+    print_tables(records, ["alone", "automatic"])
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["film", "1", "20", "1", "2.00", "-"] in rows
+    assert ["film", "10", "20", "1", "1.20", "0.80"] in rows
+    assert ["mean", "-", "-", "-", "1.60", "0.80"] in rows
+    assert ["worst", "-", "-", "-", "2.00", "0.80"] in rows
