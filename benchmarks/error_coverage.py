@@ -4,7 +4,8 @@ Every specimen is fused, and the difference from the truth divided by the standa
 intervals (1.96 standard errors) 95 % should hold the truth, of 68 % intervals (1 standard error) 68 %.
 Counted are pixels of the specimen (truth above 5 % of its maximum), and the means of square regions of
 16 x 16 pixels of which the specimen fills more than half. The constants of the bootstrap were chosen on
-other seeds (11), but its misfit term was added after a look at the seeds used here.
+other seeds (11), its misfit term was added after a look at seed 101; those used here were never looked at
+before. Form and weights are those of a plain fit, chosen from the data, unless --regularization is given.
 
     python benchmarks/error_coverage.py                       # all doses, 128 x 128
     python benchmarks/error_coverage.py --doses 0.3 3 --size 64
@@ -90,9 +91,9 @@ def main():
     parser.add_argument("--specimens", nargs="+", choices=SPECIMENS, default=list(SPECIMENS))
     parser.add_argument("--doses", nargs="+", type=float, default=DOSES)
     parser.add_argument("--size", type=int, default=128)
-    parser.add_argument("--seeds", nargs="+", type=int, default=[101])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[211, 212])
     parser.add_argument("--replicates", type=int, default=15)
-    parser.add_argument("--regularization", choices=("tv", "tgv"), default="tv")
+    parser.add_argument("--regularization", choices=("auto", "tv", "tgv"), default="auto")
     parser.add_argument("--known", action="store_true", help="give weights, offset and noise")
     chosen = parser.parse_args()
     warnings.simplefilter("ignore")

@@ -19,6 +19,7 @@ from ..solver.image_misfit import misfit, predicted, saturated_shares
 from ..solver.influence import composition_moves, haadf_influence
 from ..solver.registration import find_shift
 from ..solver.smoothing import chosen_blur
+from ..solver.white_noise import is_white
 from . import checks, findings
 from .haadf_scale import prior_weights
 from .scaling import scaled_maps
@@ -212,8 +213,6 @@ class Diagnosis:
 
     def _has_white_noise(self, data):
         """Which maps have noise that is independent from pixel to pixel, without which nothing is foretold."""
-        from ..solver.white_noise import is_white
-
         known = self.preset is None and self._setup.get("noise_rule", "estimated") != "estimated"
         return is_white(data.maps, data.fidelity, data.noise if known else None)
 

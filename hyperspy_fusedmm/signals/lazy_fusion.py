@@ -111,11 +111,12 @@ def fuse_in_chunks(maps, haadf, options):
 def _stopping(fit):
     """Tolerance and most iterations, checked, with what `fit` has for "auto"."""
     from ..models import checks
+    from ..models.fit_options import MAX_ITERATIONS
     from ..models.fused_multi_modal import FusedMultiModal
 
     defaults = inspect.signature(FusedMultiModal.fit).parameters
     found = []
-    for name, otherwise in (("tolerance", 1e-4), ("max_iterations", 1000)):
+    for name, otherwise in (("tolerance", 1e-4), ("max_iterations", MAX_ITERATIONS["primal-dual"])):
         value = fit.get(name, defaults[name].default)
         found.append(otherwise if isinstance(value, str) and value == "auto" else value)
     tolerance, most = found
