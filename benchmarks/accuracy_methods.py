@@ -209,6 +209,7 @@ def described(model):
         "lambda_tv": np.asarray(model.lambda_tv).tolist(),
         "lambda_haadf": float(model.lambda_haadf),
         "regularization": model.regularization,
+        "guided": bool(model.guided),
         "weights": np.asarray(model.weights).tolist(),
         "haadf_noise": float(np.mean(model.haadf_noise)),
         "iterations": int(model.iterations),

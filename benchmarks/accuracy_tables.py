@@ -83,7 +83,11 @@ def elements_table(records, methods):
 
 
 def verdict_table(records, methods):
-    """The automatic fusion over the oracle, over the best other method, and over the best blur."""
+    """The automatic fusion over the oracle and over the best other method.
+
+    "Worst with contrast" is over the elements with HAADF contrast, each over its own best other method; "worst
+    without" over the others, each over its best blur.
+    """
     means = by_cell(records, "errors")
     contrast = {r["specimen"]: np.array(r["contrast"]) for r in records}
     rivals = [name for name in _present(means, methods) if name not in OWN]
@@ -105,7 +109,7 @@ def verdict_table(records, methods):
         ])  # fmt: skip
     head = [
         "specimen", "dose", "SNR", SEEDS, "automatic / oracle", "best other", "automatic / best other",
-        "worst element with contrast / its best other", "worst without contrast / its best blur",
+        "worst with contrast", "worst without",
     ]  # fmt: skip
     return _table("Automatic fusion in comparison", head, rows)
 
