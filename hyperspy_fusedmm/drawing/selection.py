@@ -87,15 +87,16 @@ def plot_selection(selection, names):
             )  # fmt: skip
         ax.axhline(0, color="0.8", linewidth=0.8, zorder=0)
         ax.set_xscale("log")
-        ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=6))
+        shown = values[values > 0]
+        narrow = shown.max() < 30 * shown.min()
+        ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if narrow else (1.0,), numticks=6))
         ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         ax.xaxis.set_minor_formatter(NullFormatter())
         ax.set_xlabel(label)
         ax.set_ylim(lowest, highest)
     for ax in axes.flat[len(panels) :]:
         ax.remove()
-    for row in range(rows):
-        axes[row, 0].set_ylabel("Estimated error less that of the chosen")
+    figure.supylabel("Estimated error less that of the chosen", fontsize="medium")
     handles = {}
     for ax in figure.axes:
         for handle, label in zip(*ax.get_legend_handles_labels()):

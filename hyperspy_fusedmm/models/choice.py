@@ -6,12 +6,17 @@ from itertools import product
 import numpy as np
 
 from ..solver import default_strength, haadf_guide
+from ..solver.calibration import detector_noise
+from ..solver.registration import find_shift
 from ..solver.selection import FORMS, Form, choose
+from ..solver.smoothing import chosen_blur
 from ..solver.white_noise import is_white
 
 # Weights that an automatic choice may find; the others of these decide the form.
 WEIGHTS = ("lambda_haadf", "lambda_tv")
 CHOSEN = ("regularization", "guided", *WEIGHTS)
+# An image of less weight is looked at: it may lie beside the maps. So many pixels and standard errors tell.
+LITTLE, SHIFT, SIGNIFICANT = 0.2, 0.5, 4.0
 
 
 @dataclass(frozen=True)
@@ -29,12 +34,15 @@ class Choice:
         Why nothing was chosen although something was to be.
     state : State or None
         Where the solver may start.
+    shift : (2,) array or None
+        Rows and columns by which an image that counts little should be moved, where that is evident.
     """
 
     settings: dict
     undecided: np.ndarray
     reason: str | None = None
     state: object = None
+    shift: np.ndarray | None = None
 
 
 def decide(problem, options, *, known_noise=False, callback=None):
@@ -112,7 +120,24 @@ def decide(problem, options, *, known_noise=False, callback=None):
         "selection": recorded(selection),
     }
     undecided = selection.undecided if "lambda_tv" in wanted else nothing
-    return Choice(settings, undecided, state=selection.state)
+    shift = None
+    if "lambda_haadf" in wanted and selection.lambda_haadf < LITTLE:
+        shift = _evident_shift(problem)
+    return Choice(settings, undecided, state=selection.state, shift=shift)
+
+
+def _evident_shift(problem):
+    """By how much the HAADF image should be moved to lie on the maps, None if that is not evident."""
+    used = np.isfinite(np.broadcast_to(problem.haadf_noise, problem.haadf.shape))
+    image = np.asarray(problem.haadf, dtype=float)
+    if not used.any() or not problem.weights.any():
+        return None
+    image = np.where(used, image, np.median(image[used]))
+    smooth = chosen_blur(image - image.mean(), detector_noise(image) ** 2)[0]
+    found = find_shift(np.tensordot(problem.weights, np.asarray(problem.maps, dtype=float), 1), smooth)
+    if found is None or found.length <= max(SHIFT, SIGNIFICANT * found.length_error):
+        return None
+    return found.move
 
 
 def _is_auto(value):

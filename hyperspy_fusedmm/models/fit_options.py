@@ -122,15 +122,23 @@ class FitOptions:
         )
 
 
+def _word(value, allowed, name):
+    """A word where a number may be as well."""
+    if value not in allowed:
+        words = " or ".join(map(repr, allowed))
+        raise ValueError(f"{name}: found {value!r}; a number or {words} is needed.")
+    return value
+
+
 def _lambda_haadf(value):
     if isinstance(value, str):
-        return checks.choice(value, ("auto",), "lambda_haadf")
+        return _word(value, ("auto",), "lambda_haadf")
     return checks.number(value, "lambda_haadf", minimum=0.0)
 
 
 def _lambda_tv(value, names):
     if isinstance(value, str):
-        return checks.choice(value, ("auto", "noise"), "lambda_tv")
+        return _word(value, ("auto", "noise"), "lambda_tv")
     return checks.per_element(value, names, "lambda_tv")
 
 
@@ -168,7 +176,7 @@ def _tolerance(value, solver):
 
 def _max_iterations(value, solver):
     if isinstance(value, str):
-        checks.choice(value, ("auto",), "max_iterations")
+        _word(value, ("auto",), "max_iterations")
         return MAX_ITERATIONS[solver]
     return checks.whole_number(value, "max_iterations", 1)
 

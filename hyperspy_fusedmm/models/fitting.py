@@ -335,6 +335,18 @@ def _warn_of_choice(choice, names, with_haadf):
         warn_caller(
             f"maps: {names} hold too few counts to choose lambda_tv by; it follows from the noise level there."
         )
+    beside = ""
+    if choice.shift is not None:
+        y, x = choice.shift
+        beside = (
+            f"it seems to lie beside the maps and should be moved by {x:+.1f} pixels along x and {y:+.1f} along y "
+            "(positive: towards higher pixel numbers); "
+        )
+        if choice.settings["lambda_haadf"] > 0:
+            warn_caller(
+                f"haadf: the image counts little (lambda_haadf={choice.settings['lambda_haadf']:.2g}), for "
+                f"{beside}diagnose() tells more."
+            )
     if (
         with_haadf
         and "lambda_haadf" in choice.settings["chosen_from_data"]
@@ -342,8 +354,8 @@ def _warn_of_choice(choice, names, with_haadf):
     ):
         warn_caller(
             "haadf: the image was left out (lambda_haadf=0), because maps fitted without it are expected to be "
-            "closer to the truth: it may be shifted, inverted or saturated, or show what is not mapped. "
-            "diagnose() tells more; pass lambda_haadf to use it all the same."
+            f"closer to the truth: {beside or 'it may be shifted, inverted or saturated, or show what is not mapped; '}"
+            "diagnose() tells more. Pass lambda_haadf to use it all the same."
         )
 
 

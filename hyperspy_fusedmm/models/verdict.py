@@ -69,6 +69,8 @@ class Verdict:
         by ``uncertainty_of_weights``.
     composition : {"atomic percent", "share of the counts"}
     uncertainty_of_weights : float
+    guided : bool
+        Whether the image also steers the regularization, which ``influence`` and ``composition_change`` do not hold.
     findings : list of Finding
         The serious ones first.
     """
@@ -96,6 +98,7 @@ class Verdict:
     composition_change: np.ndarray
     composition: str
     uncertainty_of_weights: float
+    guided: bool = False
     findings: list = field(default_factory=list)
 
     @property
@@ -143,6 +146,11 @@ class Verdict:
             lines.append(f"  {name:7s}{told:>19s}{ratio:>18s}{100 * influence:>15.0f} %"
                          f"{_points(change):>16s}")  # fmt: skip
         lines += ["", self._composition()]
+        if self.guided:
+            lines += _wrapped(
+                "The image also steers the regularization (guided). The gain holds that; the columns 'from the image' "
+                "and 'composition' do not."
+            )
         for finding in self.findings:
             lines += _wrapped(("! " if finding.serious else "- ") + finding.text)
         if not self.findings:

@@ -134,6 +134,15 @@ def test_an_image_of_something_else_is_left_out(specimen):
     assert model.lambda_haadf == 0 and not model.guided
 
 
+def test_a_shifted_image_is_told_with_the_way_back(specimen):
+    shifted = specimen.haadf.deepcopy()
+    shifted.data = np.roll(shifted.data, 3, axis=1)
+    model = specimen.maps.create_model(shifted, sensitivities=specimen.sensitivities)
+    with pytest.warns(UserWarning, match=r"haadf: .* moved by -[23]\.\d pixels along x"):
+        model.fit(tolerance=1e-2)
+    assert model.lambda_haadf < 0.2
+
+
 def test_filtered_maps_are_told_and_fall_back_on_the_noise(specimen):
     blurred = specimen.maps.deepcopy()
     blurred.data = np.stack([gaussian_filter(m.astype(float), 1.0) for m in blurred.data])
