@@ -184,9 +184,9 @@ class Attributes:
         "error" (K, E), the estimated squared error of each map relative to its squares less that of the
         chosen candidate, "deviance" (K, E), the expected half deviance of new counts less that of the
         chosen one in nats, and "score" (K,), the sum of the errors, each relative to its own size; the noise
-        of the scores is taken into account, so that single ones may be below the chosen one. "chosen" is the number of the chosen one,
-        "undecided" tells for each element whether it has too few counts, and "tiles" (T, 4) holds first and
-        last row and column, ends excluded, of the parts of the image that were fitted.
+        of the scores is taken into account, so that single ones may be below the chosen one. "chosen" is the
+        number of the chosen one, "undecided" tells for each element whether it has too few counts, and "tiles"
+        (T, 4) holds first and last row and column, ends excluded, of the parts of the image that were fitted.
         """
         selection = self._fitted["selection"]
         return None if selection is None else dict(selection)

@@ -9,14 +9,15 @@ from ..solver import default_strength, haadf_guide
 from ..solver.calibration import detector_noise
 from ..solver.registration import find_shift
 from ..solver.selection import FORMS, Form, choose
-from ..solver.smoothing import chosen_blur
+from ..solver.smoothing import chosen_blur, fill_left_out
 from ..solver.white_noise import is_white
+from .findings import is_shifted
 
 # Weights that an automatic choice may find; the others of these decide the form.
 WEIGHTS = ("lambda_haadf", "lambda_tv")
 CHOSEN = ("regularization", "guided", *WEIGHTS)
-# An image of less weight is looked at: it may lie beside the maps. So many pixels and standard errors tell.
-LITTLE, SHIFT, SIGNIFICANT = 0.2, 0.5, 4.0
+# An image of less weight is looked at: it may lie beside the maps.
+LITTLE = 0.2
 
 
 @dataclass(frozen=True)
@@ -63,14 +64,10 @@ def decide(problem, options, *, known_noise=False, callback=None):
     -------
     Choice
     """
-    rule = default_strength(problem.maps, problem.fidelity, problem.noise)
     given = {name: getattr(options, name) for name in CHOSEN}
-    by_noise = isinstance(given["lambda_tv"], str)
-    if by_noise:
-        strength = rule
-        given["lambda_tv"] = "auto" if given["lambda_tv"] == "auto" else rule
-    else:
-        strength = given["lambda_tv"]
+    strength = given["lambda_tv"]
+    if isinstance(strength, str):
+        strength = default_strength(problem.maps, problem.fidelity, problem.noise)
     wanted = [name for name in CHOSEN if _is_auto(given[name])]
     if problem.haadf is None:
         wanted = [name for name in wanted if name not in ("guided", "lambda_haadf")]
@@ -132,12 +129,10 @@ def _evident_shift(problem):
     image = np.asarray(problem.haadf, dtype=float)
     if not used.any() or not problem.weights.any():
         return None
-    image = np.where(used, image, np.median(image[used]))
+    image = fill_left_out(image, ~used)
     smooth = chosen_blur(image - image.mean(), detector_noise(image) ** 2)[0]
     found = find_shift(np.tensordot(problem.weights, np.asarray(problem.maps, dtype=float), 1), smooth)
-    if found is None or found.length <= max(SHIFT, SIGNIFICANT * found.length_error):
-        return None
-    return found.move
+    return found.move if is_shifted(found) else None
 
 
 def _is_auto(value):

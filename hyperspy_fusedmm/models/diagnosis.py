@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import numpy as np
-from scipy.ndimage import distance_transform_edt
 
 from ..signals.names import atomic_number
 from ..solver import (
@@ -14,11 +13,12 @@ from ..solver import (
     solve,
 )
 from ..solver.calibration import detector_noise
-from ..solver.held_out import Gain, counts_alone, cropped, held_out_gain
+from ..solver.held_out import Gain, counts_alone, held_out_gain
 from ..solver.image_misfit import misfit, predicted, saturated_shares
 from ..solver.influence import composition_moves, haadf_influence
 from ..solver.registration import find_shift
-from ..solver.smoothing import chosen_blur
+from ..solver.representative import cropped
+from ..solver.smoothing import chosen_blur, fill_left_out
 from ..solver.white_noise import is_white
 from . import checks, findings
 from .haadf_scale import prior_weights
@@ -290,7 +290,7 @@ class _ImageChecks:
         self.prior = prior_weights(self.numbers_of_atoms, {**setup, "forward": "linear"})
         self.image = np.asarray(self.problem.haadf, dtype=float)
         self.use = np.isfinite(np.broadcast_to(self.problem.haadf_noise, self.image.shape))
-        self.filled = _filled(self.image, self.use)
+        self.filled = fill_left_out(self.image, ~self.use)
         self.noise = detector_noise(self.filled)
         self.saturated = saturated_shares(self.image[self.use])
         self.shift = self._shift()
@@ -381,14 +381,6 @@ def _middle(shape):
     """Rows and columns of the middle of an image."""
     starts = [max(length - LARGEST_SIDE, 0) // 2 for length in shape]
     return tuple(slice(a, a + min(length, LARGEST_SIDE)) for a, length in zip(starts, shape))
-
-
-def _filled(image, use):
-    """The image with pixels that are not to be used as their nearest neighbours are."""
-    if use.all():
-        return image
-    nearest = distance_transform_edt(~use, return_distances=False, return_indices=True)
-    return image[tuple(nearest)]
 
 
 def _of_white_noise(gain, white):

@@ -8,7 +8,7 @@ import numpy as np
 
 from .verdict import Finding
 
-__all__ = ["of"]
+__all__ = ["is_shifted", "of"]
 
 # Standard errors by which a finding stands out.
 SIGNIFICANT = 4.0
@@ -75,7 +75,7 @@ def _of_image(verdict, image, model):
             "bright-field image, or one with inverted contrast? Use a HAADF image, or invert it.",
         )]  # fmt: skip
     clipped = max(verdict.saturated)
-    if _is_shifted(image.shift) and clipped < MOSTLY_CLIPPED:
+    if is_shifted(image.shift) and clipped < MOSTLY_CLIPPED:
         # Nothing else can be told from an image that lies beside the maps.
         return found + [_shifted(verdict, image.shift)]
     if found:
@@ -114,7 +114,8 @@ def _of_saturation(verdict):
     return found
 
 
-def _is_shifted(shift):
+def is_shifted(shift):
+    """Whether a `Shift`, or None, is evident and large enough to matter."""
     return shift is not None and shift.length > max(SHIFT, SIGNIFICANT * shift.length_error)
 
 

@@ -1,11 +1,11 @@
 """How counts become HAADF intensity: weights, offset and noise, given or fitted."""
 
 import numpy as np
-from scipy.ndimage import distance_transform_edt
 
 from ..signals.warning import warn_caller
 from ..solver import calibrate_haadf
 from ..solver.haadf_regression import GAMMA_RANGE
+from ..solver.smoothing import fill_left_out
 from . import checks
 from .haadf_power import power_scale
 from .sensitivities import atomic_weights
@@ -118,10 +118,7 @@ def _nothing(elements, gamma):
 
 def _usable(haadf, noise):
     """The image with pixels that infinite noise leaves out replaced by their nearest neighbours."""
-    if not isinstance(noise, np.ndarray) or np.isfinite(noise).all():
-        return haadf
-    nearest = distance_transform_edt(np.isinf(noise), return_distances=False, return_indices=True)
-    return haadf[tuple(nearest)]
+    return fill_left_out(haadf, np.isinf(noise)) if isinstance(noise, np.ndarray) else haadf
 
 
 def _linear(counts, haadf, numbers, setup, weights, offset):

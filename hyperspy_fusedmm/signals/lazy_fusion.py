@@ -236,8 +236,7 @@ def _arguments(data, image, given, model, part, told):
             # With another mean the image rounds differently, of which its gradient has most.
             scale = (float(lazy.mean(dtype=float).compute()), *scale[1:])
             arguments["guide"] = lazy_haadf_guide(lazy, scale)
-    # "auto" once stood for what is called "pilot".
-    if told["regularization_weights"] in ("auto", "pilot"):
+    if told["regularization_weights"] == "pilot":
         arguments["regularization_weights"] = lazy_pilot_weights(data, fidelity)
     elif "regularization_weights" in given:
         arguments["regularization_weights"] = given["regularization_weights"]

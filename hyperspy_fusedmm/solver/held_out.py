@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .representative import representative_tiles
+from .representative import cropped, representative_tiles
 from .risk import FLOOR, disturbed
 from .solve import solve
 
-__all__ = ["Gain", "cropped", "held_out_gain"]
+__all__ = ["Gain", "held_out_gain"]
 
 # Strengths relative to those of the problem, in the order they are tried. Each element takes its own
 # best.
@@ -55,29 +55,6 @@ class Gain:
     def total_error(self):
         """Standard error of ``total``."""
         return float(np.sqrt(np.nansum(self.error**2)))
-
-
-def cropped(problem, tile):
-    """The problem of a part of the image.
-
-    Parameters
-    ----------
-    problem : FusionProblem
-    tile : tuple of slice
-        Rows and columns.
-
-    Returns
-    -------
-    FusionProblem
-    """
-    whole = problem.maps.shape[1:]
-    names = ("maps", "haadf", "haadf_noise", "background", "noise", "guide", "regularization_weights")
-    parts = {
-        name: np.ascontiguousarray(value[(...,) + tile])
-        for name in names
-        if np.shape(value := getattr(problem, name))[-2:] == whole
-    }
-    return replace(problem, **parts)
 
 
 def counts_alone(problem):

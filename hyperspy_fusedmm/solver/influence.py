@@ -5,8 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from .composition import atomic_fractions, kept_counts
-from .held_out import cropped
-from .representative import representative_tiles
+from .representative import cropped, representative_tiles
 from .solve import solve
 
 __all__ = ["composition_moves", "haadf_influence"]

@@ -1,8 +1,10 @@
 """Parts of an image on which everything that is chosen from the data is chosen."""
 
+from dataclasses import replace
+
 import numpy as np
 
-__all__ = ["representative_tiles"]
+__all__ = ["cropped", "representative_tiles"]
 
 # Pixels along a side of a tile, and how many tiles of how many maps there are at most. An image of
 # up to as many pixels as the tiles have is taken whole.
@@ -55,3 +57,26 @@ def _spans(length):
     """Pieces of an axis of about `TILE` pixels, as equal as whole pixels allow."""
     edges = np.linspace(0, length, max(round(length / TILE), 1) + 1).round().astype(int)
     return [slice(int(a), int(b)) for a, b in zip(edges, edges[1:])]
+
+
+def cropped(problem, tile):
+    """The problem of a part of the image; what follows from the whole image must be given.
+
+    Parameters
+    ----------
+    problem : FusionProblem
+    tile : tuple of slice
+        Rows and columns.
+
+    Returns
+    -------
+    FusionProblem
+    """
+    whole = problem.maps.shape[1:]
+    names = ("maps", "haadf", "haadf_noise", "background", "noise", "guide", "regularization_weights")
+    parts = {
+        name: np.ascontiguousarray(value[(...,) + tile])
+        for name in names
+        if np.shape(value := getattr(problem, name))[-2:] == whole
+    }
+    return replace(problem, **parts)

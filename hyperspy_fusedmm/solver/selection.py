@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from .representative import representative_tiles
+from .representative import cropped, representative_tiles
 from .risk import disturbed, risk
 from .solve import solve
 
@@ -235,7 +235,7 @@ class _Search:
         counts = np.array([m.sum(dtype=float) for m in problem.maps])
         self.undecided = poisson & (counts < FEWEST_COUNTS)
         self.decided = np.flatnonzero(~self.undecided)
-        self.measured = [_crop(problem, tile) for tile in tiles]
+        self.measured = [cropped(problem, tile) for tile in tiles]
         drawn = [
             disturbed(part, np.random.default_rng([seed, tile[0].start, tile[1].start]))
             for part, tile in zip(self.measured, tiles)
@@ -366,8 +366,8 @@ class _Search:
         if "lambda_tv" in self.fixed or not self.decided.size:
             for candidates in self.candidates:
                 candidates.best = self.start
-                self.weigh(self.risk(self.candidates[0], self.start))
                 self.risk(candidates, self.start)
+            self.weigh(self.candidates[0].risks[0])
         else:
             first = self.candidates[0]
             points = [self.common(f) for f in FACTORS]
@@ -558,16 +558,3 @@ class _Search:
         if len(self.tiles) > 1 or not whole or number not in self.chosen.states:
             return None
         return self.chosen.states[number][0][0]
-
-
-def _crop(problem, tile):
-    """The problem of a part of the image; what follows from the whole image must be given."""
-    whole = problem.maps.shape[1:]
-    pixelwise = {
-        name: np.ascontiguousarray(value[(...,) + tile])
-        for name in (
-            "maps", "haadf", "haadf_noise", "background", "noise", "guide", "regularization_weights"
-        )
-        if np.shape(value := getattr(problem, name))[-2:] == whole
-    }  # fmt: skip
-    return replace(problem, **pixelwise)

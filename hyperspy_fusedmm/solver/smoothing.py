@@ -1,9 +1,9 @@
 """Gaussian blurs whose width is chosen from the data, and noise levels."""
 
 import numpy as np
-from scipy.ndimage import gaussian_filter, gaussian_filter1d
+from scipy.ndimage import distance_transform_edt, gaussian_filter, gaussian_filter1d
 
-__all__ = ["BLUR_WIDTHS", "blur", "chosen_blur", "estimate_noise", "kernel_energy"]
+__all__ = ["BLUR_WIDTHS", "blur", "chosen_blur", "estimate_noise", "fill_left_out", "kernel_energy"]
 
 BLUR_WIDTHS = (0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 5.6, 8.0)
 TRUNCATE = 4.0
@@ -70,6 +70,17 @@ def chosen_blur(image, variance=None):
         if risk < best[0]:
             best = (risk, smooth, width)
     return best[1:]
+
+
+def fill_left_out(image, left_out):
+    """An image (R, C) with pixels that are not to be looked at as their nearest neighbours are.
+
+    The image itself where there are none, or no others.
+    """
+    if not left_out.any() or left_out.all():
+        return image
+    nearest = distance_transform_edt(left_out, return_distances=False, return_indices=True)
+    return image[tuple(nearest)]
 
 
 def estimate_noise(images):

@@ -1,10 +1,9 @@
 """Strength of the regularization per pixel and per element, and its direction."""
 
 import numpy as np
-from scipy.ndimage import distance_transform_edt
 
 from .operators import gradient
-from .smoothing import chosen_blur, estimate_noise, gradient_energy
+from .smoothing import chosen_blur, estimate_noise, fill_left_out, gradient_energy
 
 __all__ = ["default_strength", "haadf_guide", "pilot_weights"]
 
@@ -99,16 +98,18 @@ def haadf_guide(haadf, haadf_noise=None):
     """
     haadf = np.asarray(haadf, dtype=np.float32)
     left_out = np.isinf(np.zeros(1) if haadf_noise is None else haadf_noise)
-    if left_out.ndim == 2 and left_out.any() and not left_out.all():
-        nearest = distance_transform_edt(left_out, return_distances=False, return_indices=True)
-        haadf = haadf[tuple(nearest)]
+    if left_out.ndim == 2:
+        haadf = fill_left_out(haadf, left_out)
     noise = float(estimate_noise(haadf[None])[0])
     smooth, width = chosen_blur(haadf - haadf.mean(dtype=float), noise**2)
+    return np.where(left_out, np.float32(0), guide_of(smooth, noise, width))
+
+
+def guide_of(smooth, noise, width):
+    """The guide of an image (R, C) that was blurred by ``width``, 0 for not at all; ``noise`` before."""
     slope = gradient(smooth)
-    # An image of a few pixels is not blurred.
     variance = noise**2 * (gradient_energy(width) if width else 2.0)
     square = (slope**2).sum(axis=0)
     share = GUIDE_LARGEST * square / np.maximum(square + GUIDE_NOISE**2 * variance, 1e-30)
     length = np.sqrt(np.maximum(square, 1e-30))
-    share = np.where(left_out, 0.0, share)
     return (slope * (np.sqrt(share) / length)).astype(np.float32)

@@ -3,16 +3,8 @@
 import dask.array as da
 import numpy as np
 
-from ..operators import gradient
-from ..smoothing import (
-    BLUR_WIDTHS,
-    TRUNCATE,
-    _kernel,
-    blur,
-    estimate_noise,
-    gradient_energy,
-)
-from ..strength import GUIDE_LARGEST, GUIDE_NOISE
+from ..smoothing import BLUR_WIDTHS, TRUNCATE, _kernel, blur, estimate_noise
+from ..strength import guide_of
 from .grid import working_grid
 
 __all__ = ["guide_scale", "lazy_haadf_guide"]
@@ -107,10 +99,4 @@ def _guide(block, scale):
     mean, noise, width = scale
     # In the precision of the guide in memory, so that both agree to the last digit.
     smooth = (np.asarray(block[0], dtype=np.float32) - np.float64(mean)).astype(np.float32)
-    smooth = blur(smooth, width) if width else smooth
-    slope = gradient(smooth)
-    variance = noise**2 * (gradient_energy(width) if width else 2.0)
-    square = (slope**2).sum(axis=0)
-    share = GUIDE_LARGEST * square / np.maximum(square + GUIDE_NOISE**2 * variance, 1e-30)
-    length = np.sqrt(np.maximum(square, 1e-30))
-    return (slope * (np.sqrt(share) / length)).astype(np.float32)
+    return guide_of(blur(smooth, width) if width else smooth, noise, width)
