@@ -25,12 +25,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-__all__ = ["Disturbance", "Risk", "disturbed", "risk"]
+__all__ = ["Disturbance", "Risk", "disturbed", "draws_of", "mean_risk", "risk"]
 
 # Share of the counts that is taken out of a map with many. With few the estimate would hang on which
 # of them these are: more are taken then, up to the largest share, though of maps with this many fewer
 # the error is a little overestimated where the fit follows the counts closely.
 HELD_OUT, LARGEST_HELD_OUT, MANY_COUNTS = 0.1, 0.3, 5000
+# Most draws that an estimate is the mean of, where counts are few.
+MOST_DRAWS = 3
 # Standard deviation of the disturbance of Gaussian maps in units of their noise.
 GAUSSIAN_DISTURBANCE = 0.3
 # A fit is not taken to be below this part of the mean count in logarithms: a count where none was
@@ -87,6 +89,12 @@ def held_out(total):
     """Share that is taken out of so many counts."""
     share = HELD_OUT * np.sqrt(MANY_COUNTS / max(total, 1))
     return float(np.clip(share, HELD_OUT, LARGEST_HELD_OUT))
+
+
+def draws_of(totals):
+    """Number of draws for maps of so many counts, an array that may be empty."""
+    least = np.min(totals, initial=np.inf)
+    return int(np.clip(np.ceil(MANY_COUNTS / max(least, 1)), 1, MOST_DRAWS))
 
 
 def disturbed(problem, rng):
@@ -155,6 +163,26 @@ def risk(problem, maps, disturbed_maps, disturbance):
             )
         sums[:, e] = error, covariance, energy, deviance
     return Risk(*sums)
+
+
+def mean_risk(problem, maps, disturbances):
+    """Mean over several disturbances of the estimate of `risk`.
+
+    Parameters
+    ----------
+    problem : FusionProblem
+        With the measured maps.
+    maps : sequence of (E, R, C) arrays
+        Fits to the measured maps and to those of each disturbance.
+    disturbances : sequence of Disturbance
+
+    Returns
+    -------
+    Risk
+    """
+    found = [risk(problem, maps[0], *pair) for pair in zip(maps[1:], disturbances)]
+    total = sum(found[1:], found[0])
+    return Risk(*(getattr(total, n) / len(found) for n in Risk.__dataclass_fields__))
 
 
 def _poisson_deviance(problem, e, fit, disturbed_fit, change, scale):

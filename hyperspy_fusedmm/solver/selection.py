@@ -5,7 +5,8 @@ which tells its error (see `hyperspy_fusedmm.solver.risk`). What is searched, in
 
 1. For every form (which regularization, guided or not, with the HAADF image or without) one
    common factor of the strengths, from strong to weak; each element takes its own best one.
-2. For the best form each strength, and the weight of the HAADF image, by itself.
+2. For the best form each strength, and the weight of the HAADF image, by itself; the same for forms that
+   are not evidently worse, and then the best of these is taken.
 
 Fits are short and start where the nearest one before ended.
 """
@@ -15,7 +16,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from .representative import cropped, representative_tiles
-from .risk import disturbed, risk
+from .risk import disturbed, draws_of, mean_risk
 from .solve import solve
 
 __all__ = ["FORMS", "Form", "Selection", "choose"]
@@ -40,8 +41,8 @@ SPREAD, HAADF_SPREAD, HAADF_EXPECTED = 0.8, 1.2, np.log(0.3)
 # How much the logarithm of a strength off by 1 adds to the squared error, at least.
 LEAST_CURVATURE = 0.05
 # Variance of a difference of estimated errors over sum(variance of the data * squared difference of the
-# fits): 4 for the noise of the data, and about as much for the draw.
-SCATTER = 8
+# fits): for the noise of the data, and about as much for one draw.
+SCATTER = 4
 # Common factor that is expected, and how surely; only few counts leave it to that.
 EXPECTED, COMMON_SPREAD = np.log(3.0), 1.0
 # A map has at least so many degrees of freedom.
@@ -81,6 +82,8 @@ FORMS = (
 
 # The form that is best at few counts; others must be better by so many standard deviations.
 FEW_COUNTS, CAUTION = Form("tv", True, True), 0.5
+# Standard deviations by which a form is evidently worse than another; its weights are not refined then.
+EVIDENT = 2.0
 
 
 @dataclass(frozen=True)
@@ -162,7 +165,7 @@ def choose(
     search = _Search(problem, guide, forms, fixed, tiles, seed, num_workers, callback)
     search.compare_forms()
     if search.decided.size:
-        search.refine()
+        search.refine_contenders()
     return search.selection()
 
 
@@ -210,7 +213,7 @@ class _Candidates:
     """Fits of one form; ``at`` holds the logarithms of the factors of its weights (E + 1,)."""
 
     form: Form
-    pairs: list  # measured and disturbed problem of each tile
+    problems: list  # measured and disturbed ones of each tile
     disturbances: list
     at: list = field(default_factory=list)
     risks: list = field(default_factory=list)
@@ -236,27 +239,30 @@ class _Search:
         self.undecided = poisson & (counts < FEWEST_COUNTS)
         self.decided = np.flatnonzero(~self.undecided)
         self.measured = [cropped(problem, tile) for tile in tiles]
-        drawn = [
-            disturbed(part, np.random.default_rng([seed, tile[0].start, tile[1].start]))
-            for part, tile in zip(self.measured, tiles)
-        ]
+        seen = sum(part.maps.sum(axis=(1, 2), dtype=float) for part in self.measured)
+        self.draws = draws_of(seen[poisson & ~self.undecided])
+        drawn = []
+        for part, tile in zip(self.measured, tiles):
+            rng = np.random.default_rng([seed, tile[0].start, tile[1].start])
+            drawn.append([disturbed(part, rng) for _ in range(self.draws)])
         self.candidates = []
         for form in forms:
-            pairs = []
-            for part, (other, _), tile in zip(self.measured, drawn, tiles):
+            problems = []
+            for part, others, tile in zip(self.measured, drawn, tiles):
                 changes = {
                     "regularization": form.regularization,
                     "guide": np.ascontiguousarray(guide[(...,) + tile]) if form.guided else None,
                     "lambda_haadf": part.lambda_haadf if form.with_haadf else 0.0,
                 }
-                pairs.append((replace(part, **changes), replace(other, **changes)))
-            self.candidates.append(_Candidates(form, pairs, [change for _, change in drawn]))
+                problems.append([replace(p, **changes) for p in (part, *(p for p, _ in others))])
+            changes = [[change for _, change in others] for others in drawn]
+            self.candidates.append(_Candidates(form, problems, changes))
         self.start = np.zeros(elements + 1)
         self.expected = self._expected(elements)
         self.weights = np.zeros(elements)
 
     def _expected(self, elements):
-        """About how many fits there will be."""
+        """About how many fits there will be, if one form is evidently best."""
         if "lambda_tv" in self.fixed:
             sweep = len(self.candidates)
         else:
@@ -284,9 +290,9 @@ class _Search:
             states = candidates.states[nearest]
         factors = np.exp(at)
         total, ends, fits = None, [], []
-        for k, (pair, disturbance) in enumerate(zip(candidates.pairs, candidates.disturbances)):
+        for k, (problems, disturbances) in enumerate(zip(candidates.problems, candidates.disturbances)):
             solutions = []
-            for j, part in enumerate(pair):
+            for j, part in enumerate(problems):
                 part = replace(
                     part,
                     lambda_tv=part.lambda_tv * factors[:-1],
@@ -301,7 +307,7 @@ class _Search:
                         num_workers=self.num_workers,
                     )
                 )
-            found = risk(pair[0], solutions[0].maps, solutions[1].maps, disturbance)
+            found = mean_risk(problems[0], [s.maps for s in solutions], disturbances)
             total = found if total is None else total + found
             fits.append(solutions[0].maps)
             ends.append([solution.state for solution in solutions])
@@ -355,10 +361,11 @@ class _Search:
         """Variance of the difference of two candidates' errors of each element, owed to the data's noise."""
         scatter = np.zeros(len(self.problem.maps))
         of = candidates if of is None else of
+        share = SCATTER * (1 + 1 / self.draws)
         for part, first, second in zip(self.measured, candidates.fits[one], of.fits[other]):
             for e in self.decided:
                 square = (first[e] - second[e]) ** 2
-                scatter[e] += SCATTER * float((self.variance(part, e) * square).sum(dtype=float))
+                scatter[e] += share * float((self.variance(part, e) * square).sum(dtype=float))
         return scatter
 
     def compare_forms(self):
@@ -382,30 +389,43 @@ class _Search:
         self.chosen = self.candidates[self.preferred()]
 
     def preferred(self):
-        """Number of the best form; few counts do not speak against the usual one.
-
-        That is the one that suits few counts best, or, where the HAADF image had to be given little
-        weight, the one without.
-        """
-        weakened = self.candidates[0].best[-1] <= -HAADF_STEP
-        usual = next(
-            (
-                k
-                for k, c in enumerate(self.candidates)
-                if (not c.form.with_haadf if weakened else c.form == FEW_COUNTS)
-            ),
-            None,
-        )
-        numbers = [self.number(c, c.best) for c in self.candidates]
-        scores = np.array([self.score(c.risks[k]) for c, k in zip(self.candidates, numbers)])
+        """Number of the best form; few counts do not speak against the usual one."""
+        numbers = range(len(self.candidates))
+        scores = np.array([self.best_score(k) for k in numbers])
+        usual = self.usual(int(np.argmin(scores)))
         if usual is not None:
-            for k, candidates in enumerate(self.candidates):
-                if k != usual:
-                    scatter = self.scatter(
-                        candidates, numbers[k], numbers[usual], self.candidates[usual]
-                    )
-                    scores[k] += CAUTION * np.sqrt(self.weights**2 @ scatter)
+            doubts = [0.0 if k == usual else self.doubt(k, usual) for k in numbers]
+            scores += CAUTION * np.array(doubts)
         return int(np.argmin(scores))
+
+    def usual(self, best):
+        """Number of the form that suits few counts best, None if it was not tried.
+
+        Where the HAADF image had to be given little weight, that is the form without it, unless that is
+        evidently worse.
+        """
+        forms = [candidates.form for candidates in self.candidates]
+        weakened = self.candidates[0].best[-1] <= -HAADF_STEP
+        for k, form in enumerate(forms):
+            if weakened and not form.with_haadf and not self.evidently_worse(k, best):
+                return k
+        return forms.index(FEW_COUNTS) if FEW_COUNTS in forms else None
+
+    def best_score(self, k):
+        """Score of a form at its best weights."""
+        candidates = self.candidates[k]
+        return self.score(self.risk(candidates, candidates.best))
+
+    def doubt(self, k, other):
+        """Standard deviation of the difference of the best scores of two forms."""
+        one, other = self.candidates[k], self.candidates[other]
+        at = self.number(one, one.best), self.number(other, other.best)
+        return float(np.sqrt(self.weights**2 @ self.scatter(one, *at, other)))
+
+    def evidently_worse(self, k, than):
+        """Whether a form is worse than another beyond doubt."""
+        worse = self.best_score(k) - self.best_score(than)
+        return k != than and worse > EVIDENT * self.doubt(k, than)
 
     def weaken_haadf(self, candidates):
         """Lower the weight of the HAADF image while that helps: its model may describe it badly."""
@@ -467,6 +487,18 @@ class _Search:
                 LEAST_CURVATURE * self.errors[e],
             )  # fmt: skip
         return apart
+
+    def refine_contenders(self):
+        """Find the weights of every form that may be the best, and decide between them then."""
+        first = self.candidates.index(self.chosen)
+        forms = range(len(self.candidates))
+        contenders = [k for k in forms if not self.evidently_worse(k, first)]
+        for k in contenders:
+            self.chosen = self.candidates[k]
+            self.refine()
+        self.chosen = self.candidates[first]
+        self.weigh(self.risk(self.chosen, self.chosen.best))
+        self.chosen = self.candidates[self.preferred()]
 
     def refine(self):
         """Move each weight of the chosen form by itself; those of many elements all at once."""

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hyperspy_fusedmm.solver import FusionProblem
-from hyperspy_fusedmm.solver.risk import Risk, disturbed, risk
+from hyperspy_fusedmm.solver.risk import Risk, disturbed, draws_of, mean_risk, risk
 from hyperspy_fusedmm.solver.smoothing import blur
 
 
@@ -84,3 +84,25 @@ def test_empty_map_has_finite_risk():
     counts = np.zeros((1, 16, 16))
     found = estimated(FusionProblem(counts), (1.0,), np.random.default_rng(0))
     assert all(np.isfinite(getattr(found, name)).all() for name in found.__dataclass_fields__)
+
+
+def test_mean_of_several_draws_scatters_less():
+    rng, t = np.random.default_rng(6), truth() / 20
+    problem, widths = FusionProblem(rng.poisson(t)), (1.0, 1.0)
+    fit = smoothed(problem, widths)
+
+    def mean_of(draws):
+        drawn = [disturbed(problem, rng) for _ in range(draws)]
+        fits = [fit, *(smoothed(other, widths) for other, _ in drawn)]
+        return mean_risk(problem, fits, [change for _, change in drawn]).covariance
+
+    single, several = (np.array([mean_of(n) for _ in range(60)]) for n in (1, 4))
+    assert np.all(several.std(axis=0) < 0.75 * single.std(axis=0))
+    error = 4 * single.std(axis=0, ddof=1) / np.sqrt(60)
+    assert np.all(np.abs(several.mean(axis=0) - single.mean(axis=0)) < 1.5 * error)
+
+
+def test_few_counts_are_drawn_several_times():
+    assert draws_of(np.array([])) == draws_of(np.array([5e3, 1e9])) == 1
+    assert draws_of(np.array([4e3, 1e9])) == 2
+    assert draws_of(np.array([0.0, 5.0])) == draws_of(np.array([100.0])) == 3

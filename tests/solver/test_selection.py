@@ -71,6 +71,21 @@ def test_record_and_progress(specimen):
         np.testing.assert_array_equal(one["error"], other["error"])
 
 
+def test_weights_of_every_form_that_may_be_best_are_refined(specimen):
+    problem = problem_of(specimen)
+    # Forms that are as good as the same.
+    twins = [Form("tv", False, True), Form("tgv", False, True), Form("tgv", False, False)]
+    found = choose(problem, forms=twins)
+    refined = {
+        tried["form"]
+        for tried in found.tried
+        if np.ptp(np.log(tried["lambda_tv"] / problem.lambda_tv)) > 0.5
+    }
+    assert {0, 1} <= refined
+    best = {k: min(t["score"] for t in found.tried if t["form"] == k) for k in refined}
+    assert twins[min(best, key=best.get)].with_haadf and found.form.with_haadf
+
+
 def test_few_counts_leave_the_strength_alone(specimen):
     maps = specimen.maps.data.copy()
     maps[1] = 0
