@@ -7,6 +7,8 @@ __all__ = ["BLUR_WIDTHS", "blur", "chosen_blur", "estimate_noise", "fill_left_ou
 
 BLUR_WIDTHS = (0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 5.6, 8.0)
 TRUNCATE = 4.0
+# Differences smaller than this part of the largest value are the rounding of numbers, not noise.
+ROUNDING = 1e-6
 
 
 def blur(image, width):
@@ -105,6 +107,8 @@ def estimate_noise(images):
             continue
         fine = 0.5 * (image[1:, 1:] - image[1:, :-1] - image[:-1, 1:] + image[:-1, :-1])
         level = 1.4826 * np.median(np.abs(fine))
-        # Mostly equal pixels, as with very few counts, have no median difference.
-        levels.append(level if level > 0 else np.sqrt((fine**2).mean()))
+        # Mostly equal pixels, as with very few counts, have no median difference; after a filter theirs is
+        # what rounding leaves of none.
+        seen = level > ROUNDING * np.abs(image).max()
+        levels.append(level if seen else np.sqrt((fine**2).mean()))
     return np.maximum(levels, np.finfo(float).tiny)

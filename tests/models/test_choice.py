@@ -5,7 +5,7 @@ import warnings
 import hyperspy.api as hs
 import numpy as np
 import pytest
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, uniform_filter
 
 import hyperspy_fusedmm as fmm
 from hyperspy_fusedmm.solver import default_strength
@@ -150,6 +150,21 @@ def test_filtered_maps_are_told_and_fall_back_on_the_noise(specimen):
     with pytest.warns(UserWarning, match="maps: the noise of Co, S, O is not independent"):
         model.fit(tolerance=1e-2)
     assert model.chosen_from_data == [] and model.regularization == "tgv"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dose", [0.1, 0.3, 1.0])
+def test_maps_of_few_counts_after_a_mean_fall_back_too(dose, dtype):
+    """As Velox stores them: most neighbouring pixels are equal but for rounding."""
+    specimen = fmm.data.core_shell_particles(shape=(48, 48), dose=dose)
+    means = uniform_filter(specimen.maps.data.astype(dtype), (0, 3, 3))
+    model = specimen.maps._deepcopy_with_new_data(means).create_model()
+    with pytest.warns(UserWarning, match="maps: the noise of Co, S, O is not independent"):
+        model.fit(tolerance=1e-2)
+    assert model.chosen_from_data == []
+    # A strength from the noise, which is less than that of the counts and no rounding.
+    noise = 1 / model.lambda_tv
+    assert (noise > 0.01).all() and (noise < specimen.maps.data.std(axis=(1, 2))).all()
 
 
 def test_a_map_of_few_counts_follows_its_noise(specimen):

@@ -218,6 +218,17 @@ def test_noise_is_positive_where_there_is_none():
     assert 0.01 < estimate_noise(few)[0] < 0.2
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_rounding_is_no_noise(dtype):
+    """Few counts, shared out over several pixels: exact or rounded, the level is the same."""
+    counts = np.random.default_rng(0).poisson(0.05, (96, 96))
+    shared = sum(np.roll(counts, s, axis=(0, 1)) for s in ((0, 0), (0, 1), (1, 0), (1, 1)))
+    exact = estimate_noise(shared[None].astype(float))[0]
+    rounded = (shared / 9).astype(dtype)
+    rounded *= 1 + 4 * np.finfo(dtype).eps * np.random.default_rng(1).normal(size=shared.shape)
+    assert estimate_noise(rounded[None])[0] == pytest.approx(exact / 9, rel=1e-3)
+
+
 def test_energies_are_those_of_blurred_noise():
     noise = np.random.default_rng(0).normal(size=(512, 512))
     for width in (0.7, 2.0, 4.0):
