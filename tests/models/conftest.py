@@ -6,11 +6,10 @@ from typing import Any
 import hyperspy.api as hs
 import numpy as np
 import pytest
+from plain import PLAIN
 
 import hyperspy_fusedmm as fmm
 
-# Leaves nothing to be chosen from the data, which takes many fits.
-PLAIN = {"lambda_tv": "noise", "lambda_haadf": 1.0, "regularization": "tv", "guided": False}
 NUMBERS = {"Co": 27, "S": 16, "O": 8}
 
 

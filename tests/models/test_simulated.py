@@ -12,9 +12,6 @@ def particles():
     return fmm.data.core_shell_particles(shape=(128, 128), dose=1.0)
 
 
-PLAIN = {"lambda_tv": "noise", "lambda_haadf": 1.0, "regularization": "tv", "guided": False}
-
-
 def error(found, truth):
     """Root-mean-square error of every map."""
     return np.sqrt(((np.asarray(found) - truth.data) ** 2).mean(axis=(1, 2)))
@@ -67,11 +64,11 @@ def test_net_counts_with_negative_values(particles):
     assert (error(fused.data, particles.truth) < 0.6 * error(noisy.data, particles.truth)).all()
 
 
-def test_known_background_is_left_out(particles):
+def test_known_background_is_left_out(particles, plain):
     rng = np.random.default_rng(0)
     background = 0.5 + 0.5 * particles.truth.data.mean(axis=0, keepdims=True).repeat(3, axis=0)
     maps = particles.maps + rng.poisson(background)
-    options = {"sensitivities": particles.sensitivities, "tolerance": 1e-3, **PLAIN}
+    options = {"sensitivities": particles.sensitivities, "tolerance": 1e-3, **plain}
     known = maps.fuse(particles.haadf, background=background, **options)
     ignored = maps.fuse(particles.haadf, **options)
     found = error(known.data, particles.truth)
@@ -83,10 +80,10 @@ def test_known_background_is_left_out(particles):
 
 @pytest.mark.parametrize("guided", [False, True])
 @pytest.mark.parametrize("regularization", ["tv", "tgv"])
-def test_regularizers(particles, regularization, guided):
+def test_regularizers(particles, plain, regularization, guided):
     maps, haadf = particles.maps.isig[:64, :64], particles.haadf.isig[:64, :64]
     model = maps.create_model(haadf, sensitivities=particles.sensitivities)
-    options = {**PLAIN, "regularization": regularization, "guided": guided}
+    options = {**plain, "regularization": regularization, "guided": guided}
     model.fit(tolerance=1e-3, max_iterations=3000, **options)
     assert model.converged
     assert (model.regularization, model.guided) == (regularization, guided)

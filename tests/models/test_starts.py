@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from plain import PLAIN
 
 import hyperspy_fusedmm as fmm
 
@@ -14,9 +15,6 @@ def particles():
 @pytest.fixture
 def model(particles):
     return particles.maps.create_model(particles.haadf, sensitivities=particles.sensitivities)
-
-
-PLAIN = {"lambda_tv": "noise", "lambda_haadf": 1.0, "regularization": "tv", "guided": False}
 
 
 def fit(model, **options):
