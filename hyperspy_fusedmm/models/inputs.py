@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..signals.grid import check_same_grid, check_uniform
+from ..signals.grid import check_same_grid, check_uniform, warn_of_other_origin
 from ..signals.warning import warn_caller
 from .checks import values_of
 
@@ -100,6 +100,11 @@ def haadf_image(haadf, maps):
     ------
     ValueError
         If it is not one real image with contrast, or lies on another grid.
+
+    Warns
+    -----
+    UserWarning
+        If image and maps begin at different places.
     """
     from hyperspy.signal import BaseSignal
     from hyperspy.signals import Signal2D
@@ -124,7 +129,9 @@ def haadf_image(haadf, maps):
             "numbers is needed. Sum frames with haadf.sum(), or choose one with inav."
         )
     image = haadf.transpose(signal_axes=2) if dimensions == (2, 0) else haadf
-    check_same_grid(image.axes_manager.signal_axes[::-1], grid, "haadf", "the element maps")
+    grids = image.axes_manager.signal_axes[::-1], grid
+    check_same_grid(*grids, "haadf", "the element maps")
+    warn_of_other_origin(*grids, "haadf", "the element maps")
     image = image._deepcopy_with_new_data(np.array(values_of(image)))
     if image._lazy:
         image._lazy = False

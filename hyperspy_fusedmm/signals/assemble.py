@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .grid import check_same_grid, check_uniform, has_units
+from .grid import check_same_grid, check_uniform, has_units, warn_of_other_origin
 from .names import element_from_title, lines_of, parse_name
 from .warning import warn_caller
 
@@ -228,6 +228,7 @@ def _check_grids(pieces):
     for piece in pieces:
         if piece.axes and reference.axes:
             check_same_grid(piece.axes, reference.axes, piece.where, reference.where)
+            warn_of_other_origin(piece.axes, reference.axes, piece.where, reference.where)
         elif piece.data.shape[1:] != shape:
             raise ValueError(
                 f"{piece.where}: found a map of shape {piece.data.shape[1:]}, but {reference.where} has "

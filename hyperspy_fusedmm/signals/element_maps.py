@@ -44,7 +44,8 @@ def element_maps(source, elements=None, *, sum_lines=True):
     Warns
     -----
     UserWarning
-        If a name in `elements` contradicts the metadata of its signal.
+        If a name in `elements` contradicts the metadata of its signal, or the axes of two signals begin at
+        different places.
 
     Examples
     --------

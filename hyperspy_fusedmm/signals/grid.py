@@ -1,7 +1,14 @@
-"""Whether two images lie on one grid: shape, axes and pixel size."""
+"""Whether two images lie on one grid: shape, axes, pixel size, and where they begin."""
+
+import numpy as np
+
+from .warning import warn_caller
 
 # Pixel sizes read from different signals of one file differ by rounding, never by a per cent.
 PIXEL_SIZE_TOLERANCE = 0.01
+
+# Origins closer than this many pixels are the same; whole numbers of pixels are so to rounding.
+SAME_ORIGIN, WHOLE_PIXELS = 0.5, 0.01
 
 _NOT_A_LENGTH = ("", "<undefined>", "px", "pixel", "pixels")
 
@@ -45,9 +52,8 @@ def has_units(axis):
 def check_same_grid(axes, reference_axes, name, reference_name):
     """Refuse images that do not share one grid.
 
-    Shapes must be equal and pixel sizes must agree within 1 % after conversion of units. Offsets may
-    differ, since programs write them for some signals of a file only; axes without units match any
-    pixel size.
+    Shapes must be equal and pixel sizes must agree within 1 % after conversion of units. Axes without units
+    match any pixel size. Offsets may differ, see `warn_of_other_origin`.
 
     Parameters
     ----------
@@ -103,3 +109,66 @@ def _scale_in(axis, units, name, reference_name):
             f"into {str(units)!r}, the units of {reference_name}; both must be lengths."
         )
     return converted[0]
+
+
+def warn_of_other_origin(axes, reference_axes, name, reference_name):
+    """Warn where two images on grids of one kind begin at different places, as after cropping one of them.
+
+    Programs write offsets for some signals of a file only: Velox counts those of maps from the centre of the
+    field, and may have the image begin at 0. So an origin of 0 is compared only with one that cropping makes of
+    it, a whole number of pixels to the right or downwards.
+
+    Parameters
+    ----------
+    axes, reference_axes : sequence of hyperspy axes
+        Rows, then columns, that `check_same_grid` did not refuse.
+    name, reference_name : str
+        What the warning calls the two.
+
+    Warns
+    -----
+    UserWarning
+    """
+    pairs = list(zip(axes, reference_axes))
+    if any(has_units(axis) != has_units(reference) for axis, reference in pairs):
+        return
+    units = [str(reference.units) if has_units(reference) else None for _, reference in pairs]
+    found = np.array([_offset_in(axis, unit) for axis, unit in zip(axes, units)])
+    wanted = np.array([reference.offset for reference in reference_axes], dtype=float)
+    sizes = np.array([reference.scale for reference in reference_axes], dtype=float)
+    pixels = (found - wanted) / sizes
+    if _is_nothing(pixels):
+        return
+    # Binned pixels have their centres up to half a pixel from where the first one began.
+    unset = [_is_nothing(origin / sizes) for origin in (found, wanted)]
+    if any(unset) and not _is_cropped(-pixels if unset[0] else pixels):
+        return
+    warn_caller(
+        f"{name}: begins at {_place(found, units)}, but {reference_name} at "
+        f"{_place(wanted, units)}; they are taken pixel by pixel, as if both began at "
+        "the same place. Crop both alike, with isig and the same coordinates, or, if they do show the same field, give "
+        "their axes the same offset."
+    )
+
+
+def _is_nothing(pixels):
+    return bool((abs(pixels) <= SAME_ORIGIN).all())
+
+
+def _is_cropped(pixels):
+    """Whether slicing may have moved an origin by so many pixels."""
+    return bool((pixels > -SAME_ORIGIN).all() and (abs(pixels - np.rint(pixels)) <= WHOLE_PIXELS).all())
+
+
+def _offset_in(axis, units):
+    if units is None or axis.units == units:
+        return float(axis.offset)
+    return float(axis.convert_to_units(units, inplace=False)[1])
+
+
+def _place(offsets, units):
+    """An origin, rows before columns, in words."""
+    return ", ".join(
+        f"{name} = {offset:.6g} {unit or ''}".rstrip()
+        for name, offset, unit in reversed(list(zip("yx", offsets, units)))
+    )

@@ -138,11 +138,13 @@ def _values(thing):
 
 def _image(maps, haadf):
     """The array of an image that lies on the grid of the maps."""
-    from .grid import check_same_grid
+    from .grid import check_same_grid, warn_of_other_origin
 
     if hasattr(haadf, "axes_manager") and haadf.data.ndim == 2:
         axes = haadf.axes_manager.signal_axes or haadf.axes_manager.navigation_axes
-        check_same_grid(axes[::-1], maps.axes_manager.signal_axes[::-1], "haadf", "the element maps")
+        grids = axes[::-1], maps.axes_manager.signal_axes[::-1]
+        check_same_grid(*grids, "haadf", "the element maps")
+        warn_of_other_origin(*grids, "haadf", "the element maps")
     values = _values(haadf)
     if values.shape != maps.data.shape[-2:]:
         raise ValueError(
