@@ -63,8 +63,9 @@ noise, preset, dictionary
     Warns
     -----
     UserWarning
-        If a map is zero everywhere, a Poisson map plainly does not hold counts, or the maps do not
-        tell how much each element adds to the HAADF image.
+        If a map is zero everywhere, a Poisson map plainly does not hold counts, maps are quantified already,
+        the HAADF image begins at another place than the maps, or the maps do not tell how much each element
+        adds to it.
 
     References
     ----------
@@ -163,6 +164,8 @@ noise, preset, dictionary
             ),
             **(unit_interval(counts, pixels) if preset.scaled else own_units(len(names))),
         }
+        if not preset.scaled:
+            inputs.warn_of_quantified(self.signal, counts)
         empty = inputs.empty_maps(counts, names)
         counts = scaled_maps(counts, setup)
         setup.update(self._likelihood(counts, setup, preset, given))

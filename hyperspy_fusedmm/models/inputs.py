@@ -3,8 +3,12 @@
 import numpy as np
 
 from ..signals.grid import check_same_grid, check_uniform, warn_of_other_origin
+from ..signals.names import QUANTITIES
 from ..signals.warning import warn_caller
 from .checks import values_of
+
+# Sums of fractions and of per cent at a pixel; rounded to so much of them, and at so many of the pixels.
+WHOLES, ROUNDED, NEARLY_ALL = (1.0, 100.0), 2e-3, 0.99
 
 
 def named_maps(maps):
@@ -82,6 +86,50 @@ def empty_maps(data, names):
             "HAADF image.",
         )
     return empty
+
+
+def warn_of_quantified(maps, data):
+    """Warn where maps are the result of a quantification, not what was counted.
+
+    Parameters
+    ----------
+    maps : ElementMaps
+        Whose metadata may say so.
+    data : (E, R, C) array
+        Their finite values.
+
+    Warns
+    -----
+    UserWarning
+    """
+    quantity = str(maps.metadata.get_item("Signal.quantity", None) or "")
+    # Also where no metadata came along: fractions of several elements that make a whole everywhere.
+    whole = _whole(data)
+    if quantity in QUANTITIES.values() or "%" in quantity or "percent" in quantity.lower():
+        found = f"they are called {quantity!r} (metadata.Signal.quantity)"
+    elif whole is not None:
+        found = f"they add up to {whole:g} at every pixel, as fractions or per cent do"
+    else:
+        return
+    warn_caller(
+        f"maps: {found}, not counts. Quantified maps do not tell how many counts a pixel had, and with that how "
+        "sure it is, and sensitivities (k-factors) have been divided out of them already: do not pass any. Better "
+        "fuse the counts, such as eXSpy's get_lines_intensity() returns, and quantify the fused maps afterwards, "
+        "with fused.atomic_percent(sensitivities) or with eXSpy."
+    )
+
+
+def _whole(data):
+    """1 or 100 where the maps add up to that at all pixels that are not empty, else None."""
+    if len(data) < 2 or data.min() < 0:
+        return None
+    total = data.sum(axis=0, dtype=float)
+    total = total[total > 0]
+    for whole in WHOLES:
+        if total.size and (abs(total - whole) <= ROUNDED * whole).mean() >= NEARLY_ALL:
+            # Of few counts most pixels hold none or a single one.
+            return None if all((values == np.rint(values)).all() for values in data) else whole
+    return None
 
 
 def haadf_image(haadf, maps):

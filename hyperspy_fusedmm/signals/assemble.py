@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .grid import check_same_grid, check_uniform, has_units, warn_of_other_origin
-from .names import element_from_title, lines_of, parse_name
+from .names import element_from_title, lines_of, parse_name, quantity_from_title
 from .warning import warn_caller
 
 # Written by HyperSpy for one signal; wrong for a stack of several.
@@ -311,7 +311,7 @@ def _metadata(pieces, names, groups):
             metadata.pop("Background", None)
     metadata.setdefault("General", {})["title"] = _title(signals)
     metadata["Signal"] = {"signal_type": "ElementMaps"}
-    quantities = {signal.metadata.get_item("Signal.quantity", None) for signal in signals}
+    quantities = {_quantity(signal) for signal in signals}
     if len(quantities) == 1 and None not in quantities:
         metadata["Signal"]["quantity"] = quantities.pop()
     sample = metadata.setdefault("Sample", {})
@@ -321,6 +321,13 @@ def _metadata(pieces, names, groups):
     if lines:
         sample["xray_lines"] = lines
     return metadata
+
+
+def _quantity(signal):
+    """What the values of a signal are, None where it does not say."""
+    # eXSpy's quantification leaves the quantity of the spectrum in place.
+    told = quantity_from_title(signal.metadata.General.title)
+    return told or signal.metadata.get_item("Signal.quantity", None)
 
 
 def _title(signals):

@@ -12,10 +12,10 @@ from ..solver.composition import (
 )
 from ..solver.mixture import binned, fit_phases
 from ..solver.out_of_core import solution_of
-from .names import atomic_number
+from .names import QUANTITIES, atomic_number
 from .warning import warn_caller
 
-QUANTITY = "Atomic percent (%)"
+QUANTITY = QUANTITIES["atomic percent of "]
 # Of the counts that a typical pixel of the specimen has.
 LEAST_SHARE = 0.05
 # Of its counts that the map of an element should have kept.

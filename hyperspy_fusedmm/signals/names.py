@@ -12,8 +12,15 @@ _TITLE_PATTERNS = (
     r"(?: (?:edge|line|map|counts|intensity))*$",
     r"^(?P<name>[A-Z][a-z]?)[ -](?:edge|map|counts|intensity|EELS|EDS|EDX)$",
     r"(?:^|: )(?P<name>[A-Z][a-z]?_[KLM]\w+) at [\d.]+",
-    r"percent of (?P<name>[A-Z][a-z]?)$",
+    r"(?:percent|counts) of (?P<name>[A-Z][a-z]?)$",
 )
+
+# What the values are that eXSpy's quantification returns, by how their titles begin.
+QUANTITIES = {
+    "atomic percent of ": "Atomic percent (%)",
+    "weight percent of ": "Weight percent (%)",
+    "atom counts of ": "Number of atoms",
+}
 
 
 @lru_cache(maxsize=1)
@@ -142,6 +149,26 @@ def element_from_title(title):
         except ValueError:
             continue
     return None
+
+
+def quantity_from_title(title):
+    """What the values of a result of eXSpy's quantification are, or None for other signals.
+
+    Parameters
+    ----------
+    title : str
+
+    Returns
+    -------
+    str or None
+
+    Examples
+    --------
+    >>> quantity_from_title("weight percent of Si")
+    'Weight percent (%)'
+    """
+    title = str(title).strip()
+    return next((what for start, what in QUANTITIES.items() if title.startswith(start)), None)
 
 
 def lines_of(elements, xray_lines, positions):

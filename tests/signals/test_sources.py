@@ -312,12 +312,12 @@ class TestBadInput:
             )
 
     def test_offsets_and_units_may_differ(self, calibrated):
-        maps = fmm.element_maps(
-            [
-                calibrated(np.ones((4, 4)), "Fe"),
-                calibrated(np.ones((4, 4)), "O", scale=5.001, units="Å", offset=0.0),
-            ]
-        )
+        images = [
+            calibrated(np.ones((4, 4)), "Fe"),
+            calibrated(np.ones((4, 4)), "O", scale=5.001, units="Å", offset=0.0),
+        ]
+        with pytest.warns(UserWarning, match=r"source\[1\]: begins at"):
+            maps = fmm.element_maps(images)
         assert maps.axes_manager["x"].units == "nm"
 
     def test_spectrum_image(self, spectrum_image):
