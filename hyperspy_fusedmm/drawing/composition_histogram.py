@@ -8,6 +8,7 @@ from ..signals.composition import phases_of, require_percent
 from ..solver.mixture import density
 from .overlay import choose_colors, choose_elements
 
+LARGEST_COLUMNS = 4
 BINS = 100
 # A bin is never narrower, in atomic percent: flat specimens are to look flat.
 NARROWEST_BIN = 0.05
@@ -18,7 +19,7 @@ SPIKE = 5.0
 
 
 def plot_composition_histogram(percent, elements=None, phases="auto", colors=None, axes=None):
-    """Plot histograms of atomic percent, and the Gaussians fitted to them.
+    """Plot histograms of atomic percent, and the Gaussians fitted to them, up to four in a row.
 
     Every pixel that has a composition counts once. The legend of each element gives mean, standard
     deviation and share of its phases; ``percent.composition_phases()`` returns these numbers.
@@ -68,14 +69,21 @@ def plot_composition_histogram(percent, elements=None, phases="auto", colors=Non
         )
     found = phases_of(percent, elements, phases)
     if axes is None:
-        size = (3.1 * len(elements) + 0.3, 3.0)
-        _, axes = plt.subplots(1, len(elements), figsize=size, squeeze=False, layout="constrained")
+        rows = -(-len(elements) // LARGEST_COLUMNS)
+        columns = -(-len(elements) // rows)
+        size = (3.1 * columns + 0.3, 3.0 * rows)
+        _, grid = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
+        for unused in grid.flat[len(elements) :]:
+            unused.remove()
+        axes = grid.flat[: len(elements)]
     axes = list(np.ravel(axes))
     for ax, element, color in zip(axes, elements, colors):
         values = np.asarray(percent.get_map(element).data).ravel()
         _draw(ax, values[np.isfinite(values)], found[element], color)
         ax.set_xlabel(f"{element} (at. %)")
-    axes[0].set_ylabel("Pixels")
+        place = ax.get_subplotspec()
+        if place is None or place.is_first_col():
+            ax.set_ylabel("Pixels")
     return axes[0].figure
 
 
