@@ -4,17 +4,18 @@ import numpy as np
 
 from .image import (
     add_caption,
+    add_color_bar,
     add_scale_bar,
-    aspect_of,
     color_limits,
     display_data,
+    panel_size,
     show_image,
     value_label,
 )
 from .overlay import choose_elements
 
-# Inches per column; the height follows from the shape of the field.
-COLUMN_WIDTH = 2.3
+# Side of a square map, least width of a column and most of a figure, in inches.
+SIDE, NARROWEST, WIDEST_FIGURE = 2.3, 1.3, 14.0
 
 MAPS_CMAP = "inferno"
 HAADF_CMAP = "gray"
@@ -23,6 +24,8 @@ RESIDUAL_CMAP = "RdBu_r"
 
 def plot_maps(model, elements=None, errors=False):
     """Plot raw maps above fused maps, one column per element, and the HAADF image above its fit.
+
+    Columns that do not fit on a page go on below the others.
 
     The raw and the fused map of an element share their colour limits, which are robust ones of the
     fused map: single pixels of a noisy raw map may lie far above (the pointed end of the colour
@@ -62,51 +65,74 @@ def plot_maps(model, elements=None, errors=False):
     standard_error = model.standard_error() if errors else None
     with_haadf = model.haadf is not None
     rows = ["Raw", "Fused"] + ["Standard error"] * errors
-    figure, axes = _grid(model.maps, rows, len(elements) + with_haadf)
+    size = _panel(model.maps)
+    columns = _grid(size, rows, len(elements) + with_haadf)
 
     # Each is made anew by the model every time it is asked for.
     fused, label = model.fused, value_label(model.maps)
-    for column, element in zip(axes.T, elements):
+    for axes, element in zip(columns, elements):
         error = standard_error.get_map(element) if errors else None
-        _draw_element(column, model.maps.get_map(element), fused.get_map(element), error, label)
-        column[0].set_title(element)
-    for ax, name in zip(axes[:, 0], rows):
-        ax.set_ylabel(name)
-    add_scale_bar(axes[0, 0], model.maps)
+        _draw_element(axes, model.maps.get_map(element), fused.get_map(element), error, label, size)
+        axes[0].set_title(element)
+    for axes in columns:
+        if axes[0].get_subplotspec().is_first_col():
+            for ax, name in zip(axes, rows):
+                ax.set_ylabel(name)
+    add_scale_bar(columns[0][0], model.maps)
     if with_haadf:
-        _draw_haadf(axes[:, -1], model)
-    return figure
+        _draw_haadf(columns[-1], model, size)
+    return columns[0][0].figure
 
 
-def _grid(maps, rows, n_columns):
+def _panel(maps):
+    """Width and height of a map, and width of its column, in inches."""
+    width, height = panel_size(maps, SIDE)
+    return width, height, max(width, NARROWEST)
+
+
+def _grid(size, rows, count):
+    """Axes of each column, top to bottom; columns that are too many for a page go on below."""
     import matplotlib.pyplot as plt
 
-    # Colour bars and titles need their room as well.
-    height = len(rows) * COLUMN_WIDTH * aspect_of(maps) + 1.0 + 0.6 * (len(rows) - 2)
-    return plt.subplots(
-        len(rows),
-        n_columns,
-        figsize=(COLUMN_WIDTH * n_columns + 0.4, height),
+    width, height, column = size
+    blocks = -(-count // max(2, int(WIDEST_FIGURE / column)))
+    across = -(-count // blocks)
+    # Titles, colour bars and their labels need their room as well.
+    tall = len(rows) * height + 0.3 + 0.65 * (len(rows) - 1)
+    figure, axes = plt.subplots(
+        blocks * len(rows),
+        across,
+        figsize=(column * across + 0.4, blocks * tall),
         squeeze=False,
-        layout="compressed",
+        # Columns that are wider than their images would be pushed together.
+        layout="constrained" if column > width else "compressed",
     )
+    columns = [
+        axes[block * len(rows) : (block + 1) * len(rows), place]
+        for block in range(blocks)
+        for place in range(across)
+    ]
+    for unused in columns[count:]:
+        for ax in unused:
+            ax.remove()
+    return columns[:count]
 
 
-def _draw_element(axes, raw, fused, error, label):
+def _draw_element(axes, raw, fused, error, label, size):
     raw_data, extent = display_data(raw)
     fused_data, _ = display_data(fused)
     low, high = color_limits(fused_data)
     for ax, data in zip(axes, (raw_data, fused_data)):
         shown = show_image(ax, data, extent, cmap=MAPS_CMAP, vmin=low, vmax=high)
-    _add_color_bar(shown, axes[:2], label, _extend((raw_data, fused_data), low, high))
+    add_color_bar(shown, axes[1], label, size, _extend((raw_data, fused_data), low, high))
     if error is not None:
         data, extent = display_data(error)
         low, high = color_limits(data)
         shown = show_image(axes[2], data, extent, cmap=MAPS_CMAP, vmin=low, vmax=high)
-        _add_color_bar(shown, axes[2:], label, _extend((data,), low, high))
+        add_color_bar(shown, axes[2], label, size, _extend((data,), low, high))
 
 
-def _draw_haadf(axes, model):
+def _draw_haadf(axes, model, size):
     haadf, extent = display_data(model.haadf)
     fit, _ = display_data(model.haadf_fit)
     low, high = color_limits(haadf, fit)
@@ -114,23 +140,13 @@ def _draw_haadf(axes, model):
         shown = show_image(ax, data, extent, cmap=HAADF_CMAP, vmin=low, vmax=high)
         add_caption(ax, caption)
     axes[0].set_title("HAADF")
-    _add_color_bar(shown, axes[:2], "Intensity", _extend((haadf, fit), low, high))
+    add_color_bar(shown, axes[1], "Intensity", size, _extend((haadf, fit), low, high))
     if len(axes) > 2:
         residual, _ = display_data(model.haadf_residual)
         _, high = color_limits(abs(residual))
         shown = show_image(axes[2], residual, extent, cmap=RESIDUAL_CMAP, vmin=-high, vmax=high)
-        add_caption(axes[2], "measured minus fit")
-        _add_color_bar(shown, axes[2:], "Intensity", _extend((residual,), -high, high))
-
-
-def _add_color_bar(shown, axes, label, extend):
-    from matplotlib.ticker import MaxNLocator
-
-    bar = axes[0].figure.colorbar(
-        shown, ax=list(axes), location="bottom", label=label, extend=extend, aspect=16, pad=0.02
-    )
-    bar.locator = MaxNLocator(4)
-    bar.update_ticks()
+        add_caption(axes[2], "measured minus fit" if size[0] > NARROWEST else "measured\nminus fit")
+        add_color_bar(shown, axes[2], "Intensity", size, _extend((residual,), -high, high))
 
 
 def _extend(images, low, high):

@@ -3,16 +3,22 @@
 import numpy as np
 
 from .image import (
+    add_color_bar,
     add_scale_bar,
-    aspect_of,
     color_limits,
     display_data,
+    panel_size,
     show_image,
 )
 from .overlay import choose_elements
 
-COLUMN_WIDTH = 2.6
-LARGEST_COLUMNS = 4
+# Side of a square image, least width of a column, size of the graph, and most of the width of a figure, in
+# inches.
+SIDE, NARROWEST, GRAPH, WIDEST_FIGURE = 2.6, 1.5, (3.1, 2.4), 11.0
+# Height over width below which the residual is put below the image instead of beside it.
+FLAT = 0.6
+# Thickness of the colour bar, in inches.
+BAR = 0.1
 RESIDUAL_CMAP = "RdBu_r"
 INFLUENCE_CMAP = "viridis"
 # Limits of the residual, in standard deviations: never so narrow that noise looks like structure.
@@ -58,32 +64,48 @@ def plot_diagnosis(model, elements=None):
     import matplotlib.pyplot as plt
 
     elements = choose_elements(model.maps, elements)
-    rows = int(np.ceil(len(elements) / LARGEST_COLUMNS))
-    columns = max(3, int(np.ceil(len(elements) / rows)))
-    height = COLUMN_WIDTH * aspect_of(model.haadf)
-    heights = height + 1.0, rows * (height + 0.3)
+    width, height = panel_size(model.haadf, SIDE)
+    size = width, height, max(width, NARROWEST)
+    flat = height < FLAT * width
+    across = size[2] * (1 if flat else 2) + GRAPH[0]
+    # As many rows as it takes, of about the same length.
+    rows = -(-len(elements) // max(1, int(WIDEST_FIGURE / size[2])))
+    columns = -(-len(elements) // rows)
+    heights = max((2 if flat else 1) * (height + 1.15), GRAPH[1] + 0.7), rows * (height + 0.3) + 0.6
     figure = plt.figure(
-        figsize=(COLUMN_WIDTH * columns + 0.6, sum(heights)), layout="constrained"
+        figsize=(max(across + 0.6, size[2] * columns + 0.2), sum(heights)), layout="constrained"
     )
     upper, lower = figure.subfigures(2, 1, height_ratios=heights)
-    axes = upper.subplots(1, 3, width_ratios=(1, 1, 1.2))
-    _draw_image(axes[0], model)
-    _draw_residual(axes[1], model)
-    _draw_against_fit(axes[2], model)
-    _draw_influence(lower, model, elements, (rows, columns))
+    image, residual, graph = _upper_axes(upper, size, flat)
+    _draw_image(image, model, size)
+    _draw_residual(residual, model, size)
+    _draw_against_fit(graph, model)
+    _draw_influence(lower, model, elements, (rows, columns), height)
     return figure
 
 
-def _draw_image(ax, model):
+def _upper_axes(figure, size, flat):
+    """Axes of image, residual and graph; images that are wide lie on top of each other."""
+    if flat:
+        places, widths = [["image", "graph"], ["residual", "graph"]], (size[2], GRAPH[0])
+    else:
+        places, widths = [["image", "residual", "graph"]], (size[2], size[2], GRAPH[0])
+    axes = figure.subplot_mosaic(places, width_ratios=widths)
+    # The graph is read best at one shape, whatever that of the images.
+    axes["graph"].set_box_aspect(GRAPH[1] / GRAPH[0])
+    return axes["image"], axes["residual"], axes["graph"]
+
+
+def _draw_image(ax, model, size):
     data, extent = display_data(model.haadf)
     low, high = color_limits(data)
     shown = show_image(ax, data, extent, cmap="gray", vmin=low, vmax=high)
     ax.set_title("HAADF image", fontsize="medium")
     add_scale_bar(ax, model.haadf)
-    _color_bar(shown, ax, "Intensity")
+    add_color_bar(shown, ax, "Intensity", size)
 
 
-def _draw_residual(ax, model):
+def _draw_residual(ax, model, size):
     data, extent = display_data(_in_sigma(model))
     # Pixels that the model leaves out have no residual.
     data = np.where(np.isfinite(data), data, np.nan)
@@ -93,11 +115,12 @@ def _draw_residual(ax, model):
     ax.set_title("image − fit", fontsize="medium")
     add_scale_bar(ax, model.haadf)
     extend = "both" if np.nanmax(np.abs(data)) > high else "neither"
-    _color_bar(shown, ax, "standard deviations", extend=extend)
+    add_color_bar(shown, ax, "Standard deviations", size, extend)
 
 
 def _draw_against_fit(ax, model):
     from matplotlib.colors import LogNorm
+    from matplotlib.ticker import MaxNLocator
 
     fit = np.ravel(model.haadf_fit.data).astype(float)
     residual = np.ravel(_in_sigma(model).data)
@@ -121,9 +144,10 @@ def _draw_against_fit(ax, model):
         curve = np.polynomial.Polynomial.fit(centres, means, 2, w=1 / np.maximum(errors, 1e-9))
         position = np.linspace(centres[0], centres[-1], 100)
         ax.plot(position, curve(position), color="#c44e52", linewidth=1.2, label="parabola")
+    ax.xaxis.set_major_locator(MaxNLocator(5))
     ax.set_title("image − fit against fit", fontsize="medium")
-    ax.set_xlabel("fitted intensity")
-    ax.set_ylabel("standard deviations")
+    ax.set_xlabel("Fitted intensity")
+    ax.set_ylabel("Standard deviations")
     ax.legend(frameon=False, fontsize="x-small", loc="upper right", ncols=2, handlelength=1)
 
 
@@ -153,22 +177,24 @@ def class_means(position, values, low, high, classes=CLASSES):
     return np.array(found).reshape(-1, 3).T
 
 
-def _draw_influence(figure, model, elements, shape):
+def _draw_influence(figure, model, elements, shape, height):
     influence = model.haadf_influence()
-    axes = figure.subplots(*shape, squeeze=False).ravel()
-    for ax, element in zip(axes, elements):
+    rows, columns = shape
+    grid = figure.add_gridspec(rows + 1, columns, height_ratios=[height] * rows + [BAR])
+    for number, element in enumerate(elements):
+        ax = figure.add_subplot(grid[divmod(number, columns)])
         data, extent = display_data(influence.get_map(element))
         shown = show_image(ax, data, extent, cmap=INFLUENCE_CMAP, vmin=0, vmax=1)
         ax.set_title(element, fontsize="medium")
-    for ax in axes[len(elements) :]:
-        ax.set_axis_off()
-    add_scale_bar(axes[0], model.maps)
+        if number == 0:
+            add_scale_bar(ax, model.maps)
     bar = figure.colorbar(
-        shown, ax=list(axes), location="right", shrink=0.85, aspect=18 * shape[0], pad=0.02,
-        ticks=[0, 0.5, 1],
-    )  # fmt: skip
-    bar.ax.set_yticklabels(["0 counts", "0.5", "1 image"])
-    bar.set_label("influence of the HAADF image")
+        shown, cax=figure.add_subplot(grid[rows, :]), orientation="horizontal", ticks=[0, 0.5, 1]
+    )
+    bar.ax.set_xticklabels(["0: counts alone", "0.5", "1: image alone"])
+    for label, side in zip(bar.ax.get_xticklabels(), ("left", "center", "right")):
+        label.set_horizontalalignment(side)
+    bar.set_label("Influence of the HAADF image")
 
 
 def _in_sigma(model):
@@ -178,13 +204,3 @@ def _in_sigma(model):
     with np.errstate(invalid="ignore"):
         values = np.where(np.isfinite(noise), residual.data / noise, np.nan)
     return residual._deepcopy_with_new_data(values)
-
-
-def _color_bar(shown, ax, label, extend="neither"):
-    from matplotlib.ticker import MaxNLocator
-
-    bar = ax.figure.colorbar(
-        shown, ax=ax, location="bottom", label=label, extend=extend, aspect=18, pad=0.03
-    )
-    bar.locator = MaxNLocator(4)
-    bar.update_ticks()

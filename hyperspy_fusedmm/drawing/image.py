@@ -5,6 +5,17 @@ import numpy as np
 # Wider images are binned before they are drawn: no screen or page shows more.
 LARGEST_SIZE = 2048
 
+# Largest width and height of a panel, for the side of a square one.
+WIDEST, TALLEST = 1.4, 1.8
+# Height over width above which an image is so narrow that its scale bar takes up more of it, and above
+# which the label of the bar would be wider than the bar.
+NARROW, NARROWER = 1.5, 2.5
+
+# Thickness of a colour bar and its distance from the image, in inches.
+BAR, BAR_GAP = 0.1, 0.07
+# Width of a digit of its numbers, with some room, in inches.
+DIGIT = 0.09
+
 # Lengths a scale bar may have, times a power of ten.
 NICE_LENGTHS = (1, 2, 5)
 
@@ -143,11 +154,13 @@ def add_scale_bar(ax, signal, color="white"):
     """
     units = units_of(signal)
     (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
-    length = nice_length(right - left)
+    ratio = abs((top - bottom) / (right - left))
+    length = nice_length(right - left, 0.5 if ratio > NARROW else 0.25)
     # A margin of the same width on both sides, whatever the shape of the field.
     margin = 0.05 * min(abs(right - left), abs(top - bottom))
     rightwards, upwards = np.sign(right - left), np.sign(top - bottom)
     start, height = left + rightwards * margin, bottom + upwards * margin
+    narrow = ratio > NARROWER
     (bar,) = ax.plot(
         [start, start + rightwards * length],
         [height, height],
@@ -159,10 +172,10 @@ def add_scale_bar(ax, signal, color="white"):
     )
     label = ax.annotate(
         f"{length:g} {units}",
-        (start + rightwards * length / 2, height),
+        (start if narrow else start + rightwards * length / 2, height),
         xytext=(0, 3),
         textcoords="offset points",
-        ha="center",
+        ha="left" if narrow else "center",
         va="bottom",
         color=color,
         fontsize="small",
@@ -171,6 +184,44 @@ def add_scale_bar(ax, signal, color="white"):
         zorder=3,
     )
     return bar, label
+
+
+def add_color_bar(shown, ax, label, size, extend="neither"):
+    """Add a colour bar below an image, of the same thickness whatever the shape of the image.
+
+    Parameters
+    ----------
+    shown : matplotlib.image.AxesImage
+        What the colours belong to.
+    ax : matplotlib Axes
+        The image that the bar is put below.
+    label : str
+        What the values are.
+    size : (3,) tuple of float
+        Width and height of the image and width of its column, in inches.
+    extend : {"neither", "min", "max", "both"}, default "neither"
+        Ends that are pointed, since there are values beyond.
+
+    Returns
+    -------
+    matplotlib.colorbar.Colorbar
+        Its axes are a child of `ax`, which layouts keep room for.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    width, height, column = size
+    # Bars of columns wider than their images do not touch.
+    share = max(1.0, 0.92 * column / width)
+    place = ((1 - share) / 2, -(BAR_GAP + BAR) / height, share, BAR / height)
+    bar = ax.figure.colorbar(
+        shown, cax=ax.inset_axes(place, label="<colorbar>"), orientation="horizontal", extend=extend
+    )
+    bar.set_label(label, fontsize="small")
+    bar.ax.tick_params(labelsize="small")
+    digits = max(len(f"{limit:.0f}") for limit in shown.get_clim())
+    bar.locator = MaxNLocator(int(np.clip(column / (DIGIT * max(digits, 4) + DIGIT) - 1, 1, 4)))
+    bar.update_ticks()
+    return bar
 
 
 def add_caption(ax, text, color="white"):
@@ -198,10 +249,31 @@ def dark_rim(width):
     return [withStroke(linewidth=width, foreground="black")]
 
 
-def aspect_of(signal):
-    """Height of an image over its width, kept between 0.3 and 3 for the sake of the page."""
+def panel_size(signal, side):
+    """Width and height, in inches, of the panel of an image: about the area of a square, whatever its shape.
+
+    Parameters
+    ----------
+    signal : hyperspy.api.signals.Signal2D
+        The image, whose pixels may be other than squares.
+    side : float
+        Side of a square image, in inches.
+
+    Returns
+    -------
+    width, height : float
+        Never more than 1.4 and 1.8 times the side.
+    """
+    ratio = _height_over_width(signal)
+    width, height = side / np.sqrt(ratio), side * np.sqrt(ratio)
+    fitted = min(1.0, WIDEST * side / width, TALLEST * side / height)
+    return float(width * fitted), float(height * fitted)
+
+
+def _height_over_width(signal):
     x, y = signal.axes_manager.signal_axes
-    return float(np.clip(abs(y.size * y.scale) / abs(x.size * x.scale), 0.3, 3))
+    # Lines of pixels are still to be seen.
+    return float(np.clip(abs(y.size * y.scale) / abs(x.size * x.scale), 0.02, 50))
 
 
 def units_of(signal):

@@ -2,10 +2,21 @@
 
 import numpy as np
 
-from .image import add_scale_bar, aspect_of, display_data, show_image
+from .image import add_scale_bar, display_data, panel_size, show_image
 
 # Light adds: the purer the colours, the later their sum turns white.
-COLORS = ("#ff1414", "#00e02d", "#2850ff", "#ffc800", "#ff28c8", "#00dcdc", "#ff7800", "#aaaaaa")
+COLORS = (
+    "#ff1414", "#00e02d", "#2850ff", "#ffc800", "#ff28c8", "#00dcdc", "#ff7800", "#aaaaaa",
+    "#8c1eff", "#a5ff00", "#ff96aa", "#a05a28",
+)  # fmt: skip
+# Share of the colour circle between further colours; by the golden section they never fall together.
+GOLDEN = 0.618034
+# Maps up to which their colours add as light does: more of them would be white wherever they overlap.
+FEW = 3
+# Size of a square image, and of an entry of the legend, in inches.
+SIDE, ENTRY = 4.2, (1.75, 0.24)
+# Power of the share of each of many maps in the colour of a pixel: the strongest ones tell it.
+EMPHASIS = 2
 
 # Two elements in colours that colour-blind readers tell apart.
 TWO_COLORS = ("#ff40ff", "#40ff40")
@@ -14,9 +25,11 @@ TWO_COLORS = ("#ff40ff", "#40ff40")
 def plot_overlay(maps, elements=None, colors=None, percentile=99.5, ax=None):
     """Plot element maps on top of each other, one colour per element.
 
-    Each map is scaled between 0 (black) and a percentile of its values (full colour), and the
-    coloured maps are added, as light adds. Values below 0 are shown as 0. The legend gives the
-    value of the full colour.
+    Each map is scaled between 0 (black) and a percentile of its values (full colour). Values below 0 are
+    shown as 0. The legend gives the value of the full colour. Up to three maps are added, as light adds:
+    white is where all are. Of more than three a pixel is as bright as the brightest of them, and its colour
+    is a mean of theirs in which each counts with the square of its brightness, so that it tells which
+    elements stand out there.
 
     Parameters
     ----------
@@ -60,24 +73,41 @@ def plot_overlay(maps, elements=None, colors=None, percentile=99.5, ax=None):
     images = [display_data(maps.get_map(element)) for element in elements]
     limits = [full_color_value(image, percentile) for image, _ in images]
 
+    columns = None
     if ax is None:
-        _, ax = plt.subplots(figsize=(5.6, 4.2 * aspect_of(maps)), layout="compressed")
+        size, columns = _figure_size(maps, len(elements))
+        _, ax = plt.subplots(figsize=size, layout="compressed")
     extent = images[0][1]
-    show_image(ax, add_colors([image for image, _ in images], limits, colors), extent)
+    mix = add_colors if len(elements) <= FEW else blend_colors
+    show_image(ax, mix([image for image, _ in images], limits, colors), extent)
     add_scale_bar(ax, maps)
+    handles = [
+        Patch(facecolor=color, edgecolor="0.3", label=f"{element}  (0 to {limit:.3g})")
+        for element, color, limit in zip(elements, colors, limits)
+    ]
+    below = columns is not None
     ax.legend(
-        handles=[
-            Patch(facecolor=color, edgecolor="0.3", label=f"{element}  (0 to {limit:.3g})")
-            for element, color, limit in zip(elements, colors, limits)
-        ],
+        handles=handles,
         loc="upper left",
-        bbox_to_anchor=(1.01, 1.0),
-        borderaxespad=0,
+        bbox_to_anchor=(0.0, 0.0) if below else (1.0, 1.0),
+        borderaxespad=0.5,
+        borderpad=0,
+        ncols=columns if below else 1,
         frameon=False,
         handlelength=1.0,
         handleheight=1.0,
     )
     return ax.figure
+
+
+def _figure_size(maps, elements):
+    """Size of a figure with room for the legend, and the columns of a legend below; None for one beside."""
+    width, height = panel_size(maps, SIDE)
+    if elements * ENTRY[1] <= height:
+        return (width + ENTRY[0], height + 0.1), None
+    columns = max(1, min(elements, int(width / ENTRY[0])))
+    rows = -(-elements // columns)
+    return (max(width, ENTRY[0]) + 0.1, height + rows * ENTRY[1] + 0.2), columns
 
 
 def choose_elements(maps, elements=None):
@@ -132,7 +162,7 @@ def choose_colors(known, elements, colors=None):
     from matplotlib.colors import to_rgb
 
     defaults = TWO_COLORS if len(known) == 2 else COLORS
-    palette = {element: defaults[i % len(defaults)] for i, element in enumerate(known)}
+    palette = {element: _default_color(i, defaults) for i, element in enumerate(known)}
     if colors is None:
         colors = {}
     elif isinstance(colors, str):
@@ -145,6 +175,15 @@ def choose_colors(known, elements, colors=None):
             )
         colors = dict(zip(elements, colors))
     return [to_rgb(colors.get(element, palette[element])) for element in elements]
+
+
+def _default_color(number, defaults):
+    """A colour of the list; pale ones once that is used up, so that no two maps share one."""
+    from matplotlib.colors import hsv_to_rgb
+
+    if number < len(defaults):
+        return defaults[number]
+    return tuple(hsv_to_rgb((GOLDEN * number % 1, 0.5, 1.0)).tolist())
 
 
 def full_color_value(image, percentile):
@@ -177,6 +216,41 @@ def add_colors(images, limits, colors):
     """
     rgb = np.zeros(images[0].shape + (3,), dtype=np.float32)
     for image, limit, color in zip(images, limits, colors):
-        share = np.clip(np.nan_to_num(image) / limit, 0, 1)
-        rgb += share[..., None] * np.asarray(color, dtype=np.float32)
+        rgb += _share(image, limit)[..., None] * np.asarray(color, dtype=np.float32)
     return np.clip(rgb, 0, 1)
+
+
+def blend_colors(images, limits, colors):
+    """RGB image: at every pixel a mean of the colours, dominated by the strongest images, as bright as these.
+
+    Where there is one image only it has its own colour, as in a sum.
+
+    Parameters
+    ----------
+    images, limits, colors
+        As in `add_colors`.
+
+    Returns
+    -------
+    numpy.ndarray of shape (R, C, 3)
+        Between 0 and 1.
+    """
+    rgb = np.zeros(images[0].shape + (3,), dtype=np.float32)
+    total, value, brightest = np.zeros((3,) + images[0].shape, dtype=np.float32)
+    for image, limit, color in zip(images, limits, colors):
+        share = _share(image, limit)
+        weight = share**EMPHASIS
+        rgb += weight[..., None] * np.asarray(color, dtype=np.float32)
+        total += weight
+        value += weight * max(color)
+        np.maximum(brightest, share, out=brightest)
+    # Different colours make a dull mean; it is brought to the brightness that they have on their own.
+    least = np.finfo(np.float32).tiny
+    value /= np.maximum(total, least)
+    rgb *= (brightest * value / np.maximum(rgb.max(axis=-1), least))[..., None]
+    return np.clip(rgb, 0, 1)
+
+
+def _share(image, limit):
+    """Brightness from 0 to 1."""
+    return np.clip(np.nan_to_num(image) / limit, 0, 1).astype(np.float32)

@@ -438,6 +438,8 @@ class ElementMaps(Signal2D):
     def plot_overlay(self, elements=None, colors=None, percentile=99.5, ax=None):
         """Plot the maps on top of each other, one colour per element.
 
+        Up to three maps are added, as light adds; of more, the strongest at a pixel tell its colour.
+
         Parameters
         ----------
         elements : list of str, optional

@@ -31,7 +31,7 @@ def panels(figure):
     """Axes with maps as an array of (rows, columns), and the colour bars."""
     images = [ax for ax in figure.axes if ax.images]
     n_columns = images[0].get_subplotspec().get_gridspec().ncols
-    bars = [ax for ax in figure.axes if ax.get_label() == "<colorbar>"]
+    bars = [bar for ax in images for bar in ax.child_axes if bar.get_label() == "<colorbar>"]
     return np.array(images).reshape(-1, n_columns), bars
 
 

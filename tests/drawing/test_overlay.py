@@ -5,7 +5,12 @@ import pytest
 
 import hyperspy_fusedmm as fmm
 from hyperspy_fusedmm.drawing import plot_overlay
-from hyperspy_fusedmm.drawing.overlay import add_colors, choose_colors, full_color_value
+from hyperspy_fusedmm.drawing.overlay import (
+    add_colors,
+    blend_colors,
+    choose_colors,
+    full_color_value,
+)
 
 
 @pytest.fixture
@@ -88,6 +93,45 @@ def test_sparse_maps_are_seen():
 def test_colors_saturate_instead_of_wrapping():
     rgb = add_colors([np.full((2, 2), 9.0)] * 2, [3.0, 3.0], [(1, 0.8, 0), (1, 0.8, 0)])
     assert rgb.max() == 1 and rgb[0, 0, 2] == 0
+
+
+class TestManyElements:
+    """From four on sums would be white."""
+
+    def test_no_two_share_a_color(self):
+        names = [f"element {i}" for i in range(20)]
+        colors = np.array(choose_colors(names, names))
+        distance = np.linalg.norm(colors[:, None] - colors[None], axis=-1) + 10 * np.eye(20)
+        assert distance.min() > 0.1 and distance[:12, :12].min() > 0.3
+
+    def test_alone_each_has_its_own_color(self):
+        names = [f"element {i}" for i in range(9)]
+        colors = choose_colors(names, names)
+        images = list(np.eye(9)[:, None] * 4.0)
+        np.testing.assert_allclose(blend_colors(images, [4.0] * 9, colors)[0], colors, atol=1e-6)
+        half = blend_colors(images, [8.0] * 9, colors)[0]
+        np.testing.assert_allclose(half, np.array(colors) / 2, atol=1e-6)
+
+    def test_the_strongest_shows_where_sums_are_white(self):
+        """Seven elements everywhere, each three times as strong in a place of its own."""
+        names = [f"element {i}" for i in range(7)]
+        colors = choose_colors(names, names)
+        images = list(np.where(np.eye(7), 1.0, 0.3)[:, None])
+        assert add_colors(images, [1.0] * 7, colors).min() > 0.7
+        found = blend_colors(images, [1.0] * 7, colors)[0]
+        for i, pixel in enumerate(found):
+            assert np.argmin(np.linalg.norm(pixel - np.array(colors), axis=1)) == i
+
+    def test_nothing_is_black_and_missing_is_nothing(self):
+        images = [np.array([[0.0, np.nan, -1.0]])] * 5
+        assert not blend_colors(images, [1.0] * 5, [(1, 0.5, 0)] * 5).any()
+
+    def test_three_are_added_and_four_are_not(self, maps):
+        maps.data[:] = 1.0
+        assert (drawn(plot_overlay(maps, colors=["red", "lime", "blue"])) == 1).all()
+        four = fmm.element_maps({e: np.ones((4, 4)) for e in ("Co", "S", "O", "Fe")})
+        same = drawn(plot_overlay(four, colors=["#800000"] * 4))
+        np.testing.assert_allclose(same, np.broadcast_to([128 / 255, 0, 0], (4, 4, 3)), atol=1e-6)
 
 
 def test_draws_into_given_axes(maps):
