@@ -49,6 +49,8 @@ def plot_convergence(history, ax=None):
     >>> decay = np.exp(-iteration / 30)
     >>> figure = plot_convergence({"iteration": iteration, "total": 5 + decay, "gap": decay})
     """
+    from matplotlib.ticker import MaxNLocator
+
     history = check_history(history)
     distance = next((name for name in DISTANCES if name in history), None)
     terms_ax, distance_ax = _axes(ax, distance is not None)
@@ -59,6 +61,7 @@ def plot_convergence(history, ax=None):
         terms_ax.tick_params(labelbottom=False)
         lowest_ax = distance_ax
     lowest_ax.set_xlabel("Iteration")
+    lowest_ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     return terms_ax.figure
 
 

@@ -116,10 +116,10 @@ def per_element(value, names, name, *, missing=None, positive=False):
     try:
         found = np.asarray(value, dtype=float)
     except (TypeError, ValueError):
-        raise ValueError(f"{name}: found {value!r}; {_needed(names)} are needed.") from None
+        raise ValueError(f"{name}: found {value!r}; {_needed(names)} is needed.") from None
     if found.ndim and found.shape != (len(names),):
         raise ValueError(
-            f"{name}: found an array of shape {found.shape}; {_needed(names)} are needed."
+            f"{name}: found an array of shape {found.shape}; {_needed(names)} is needed."
         )
     found = np.array(np.broadcast_to(found, (len(names),)))
     if not np.isfinite(found).all() or (found < 0).any() or (positive and (found == 0).any()):
@@ -131,7 +131,8 @@ def per_element(value, names, name, *, missing=None, positive=False):
 
 
 def _needed(names):
-    return f"a number, or {len(names)} numbers (or a dict) for {', '.join(names)}"
+    count = f"{len(names)} numbers" if len(names) > 1 else "a list of one"
+    return f"a number, or {count} or a dict for {', '.join(names)},"
 
 
 def from_dict(value, names, name, missing):
@@ -161,7 +162,7 @@ def from_dict(value, names, name, missing):
         problem = (
             f"unknown {', '.join(unknown)}" if unknown else f"no value for {', '.join(absent)}"
         )
-        raise ValueError(f"{name}: found {problem}; the maps are {', '.join(names)}.")
+        raise ValueError(f"{name}: found {problem}; the maps are of {', '.join(names)}.")
     return [value.get(entry, missing) for entry in names]
 
 
@@ -196,8 +197,8 @@ def per_map(value, names, shape, name, *, missing=None, positive=False):
         data = data[np.newaxis]
     if data.shape != shape:
         raise ValueError(
-            f"{name}: found an array of shape {data.shape}; {_needed(names)}, or an array of shape "
-            f"{shape} like the maps, are needed."
+            f"{name}: found an array of shape {data.shape}; {_needed(names)} or an array of shape "
+            f"{shape} like the maps is needed."
         )
     return not_negative(data, name, positive)
 

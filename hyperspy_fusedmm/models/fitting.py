@@ -100,7 +100,7 @@ class Fitting:
         seed : int, default 0
             Seed of what the automatic choice draws at random.
         scratch : path, optional
-            Folder for work out of memory.
+            Folder for work out of memory; only for :meth:`ElementMaps.fuse` of large lazy maps.
         resume : path, optional
             Continue the work found there.
         show_progressbar : bool, optional
@@ -333,7 +333,7 @@ def _warn_of_choice(choice, names, with_haadf):
         )
     elif names:
         warn_caller(
-            f"maps: {names} hold too few counts to choose lambda_tv by; it follows from the noise level there."
+            f"maps: there are too few counts of {names} to choose lambda_tv by; it follows from the noise level there."
         )
     beside = ""
     if choice.shift is not None:

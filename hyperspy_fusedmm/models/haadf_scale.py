@@ -184,7 +184,7 @@ def _check_gamma(setup, weights, numbers):
         )
     if len(set(numbers)) < 2:
         raise ValueError(
-            f"gamma: found 'auto', but {', '.join(setup['names'])} only; at least two elements are needed to "
+            f"gamma: found 'auto', but maps of {setup['elements'][0]} only; at least two elements are needed to "
             "find how the intensity depends on the atomic number. Pass a number such as 1.7."
         )
 

@@ -81,10 +81,10 @@ def empty_maps(data, names):
     empty = np.array([not values.any() for values in data])
     if empty.any():
         which = ", ".join(name for name, gone in zip(names, empty) if gone)
-        warn_caller(
-            f"maps: the map of {which} is zero everywhere; it stays zero and gets no weight in the "
-            "HAADF image.",
-        )
+        found = "maps of {} are zero everywhere; they stay zero and get"
+        if empty.sum() == 1:
+            found = "map of {} is zero everywhere; it stays zero and gets"
+        warn_caller(f"maps: the {found.format(which)} no weight in the HAADF image.")
     return empty
 
 

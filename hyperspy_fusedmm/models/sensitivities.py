@@ -79,9 +79,9 @@ def _values(factors, names, symbols):
         if unique and not set(names) & set(factors) and set(by_symbol) == set(symbols):
             factors = {name: factors[by_symbol[s]] for name, s in zip(names, symbols)}
     elif np.ndim(factors) != 1 or len(factors) != len(names):
-        size = len(factors) if np.ndim(factors) == 1 else repr(factors)
+        found = f"{len(factors)} numbers" if np.ndim(factors) == 1 else repr(factors)
         raise ValueError(
-            f"factors: found {size}; one for each of the {len(names)} maps, {', '.join(names)}, are needed."
+            f"factors: found {found}; one for each of the {len(names)} maps, {', '.join(names)}, is needed."
         )
     return checks.per_element(factors, names, "factors", positive=True)
 

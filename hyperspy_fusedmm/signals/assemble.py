@@ -137,7 +137,7 @@ def _in_array_order(signal):
 def _three_dimensional(data, where, value):
     if data.ndim not in (2, 3):
         raise ValueError(
-            f"{where}: found {data.ndim} dimensions in {type(value).__name__}; a two-dimensional map "
+            f"{where}: found {data.ndim} dimension{'s' * (data.ndim != 1)} in {type(value).__name__}; a two-dimensional map "
             "or a stack of them is needed."
         )
     if data.dtype.kind not in "buif":

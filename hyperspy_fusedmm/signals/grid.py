@@ -73,8 +73,8 @@ def check_same_grid(axes, reference_axes, name, reference_name):
     shape, wanted = (tuple(axis.size for axis in grid) for grid in (axes, reference_axes))
     if shape != wanted:
         raise ValueError(
-            f"{name}: found {shape[0]} x {shape[1]} pixels (rows x columns), but {reference_name} "
-            f"has {wanted[0]} x {wanted[1]}; the same grid is needed. {advice}"
+            f"{name}: found {shape[0]} x {shape[1]} pixels (rows x columns), but {wanted[0]} x {wanted[1]} "
+            f"in {reference_name}; the same grid is needed. {advice}"
         )
     for axis, reference in zip(axes, reference_axes):
         _check_pixel_size(axis, reference, name, reference_name, advice)
@@ -91,8 +91,8 @@ def _check_pixel_size(axis, reference, name, reference_name, advice):
     if abs(found - wanted) > PIXEL_SIZE_TOLERANCE * abs(wanted):
         units = str(reference.units) if has_units(reference) else "(no units)"
         raise ValueError(
-            f"{name}: found pixels of {found:g} {units} along {str(axis.name)!r}, but "
-            f"{reference_name} has {wanted:g} {units}; they must agree within 1 %. {advice}"
+            f"{name}: found pixels of {found:g} {units} along {str(axis.name)!r}, but those of "
+            f"{reference_name} are {wanted:g} {units}; they must agree within 1 %. {advice}"
         )
 
 
@@ -144,9 +144,9 @@ def warn_of_other_origin(axes, reference_axes, name, reference_name):
     if any(unset) and not _is_cropped(-pixels if unset[0] else pixels):
         return
     warn_caller(
-        f"{name}: begins at {_place(found, units)}, but {reference_name} at "
-        f"{_place(wanted, units)}; they are taken pixel by pixel, as if both began at "
-        "the same place. Crop both alike, with isig and the same coordinates, or, if they do show the same field, give "
+        f"{name}: the first pixel lies at {_place(found, units)}, but that of {reference_name} at "
+        f"{_place(wanted, units)}; they are taken pixel by pixel, as if both were "
+        "at the same place. Crop both alike, with isig and the same coordinates, or, if they do show the same field, give "
         "their axes the same offset."
     )
 

@@ -167,7 +167,7 @@ class TestMaps:
     def test_empty_map_is_warned_of_and_stays_zero(self, small, as_asked):
         small.maps.data[1] = 0
         maps = as_asked(small.maps)
-        with pytest.warns(UserWarning, match="map of S is zero everywhere"):
+        with pytest.warns(UserWarning, match="the map of S is zero everywhere"):
             fused, model = maps.fuse(small.haadf, return_model=True, tolerance=1e-2)
         assert model.weights[1] == 0
         assert not np.asarray(fused.data[1]).any()
@@ -175,7 +175,7 @@ class TestMaps:
 
     def test_only_empty_maps(self, small):
         small.maps.data[:] = 0
-        with pytest.warns(UserWarning, match="map of Co, S, O is zero everywhere"):
+        with pytest.warns(UserWarning, match="the maps of Co, S, O are zero everywhere"):
             fused = small.maps.fuse(small.haadf)
         assert not fused.data.any()
 
@@ -296,7 +296,7 @@ class TestNotYetAvailable:
     @pytest.mark.parametrize("option", [{"scratch": "."}, {"resume": "."}])
     def test_options_that_later_versions_bring(self, refuses, option):
         refuses(
-            f"{next(iter(option))}: .*not available in this version",
+            f"{next(iter(option))}: .*these maps are fitted in memory",
             error=NotImplementedError,
             **option,
         )

@@ -129,7 +129,7 @@ class TestGamma:
 
     def test_one_element_does_not_tell_it(self, lattice):
         maps = fmm.element_maps({"Dy": lattice.maps.data[0]})
-        with pytest.raises(ValueError, match="gamma: found 'auto', but Dy only"):
+        with pytest.raises(ValueError, match="gamma: found 'auto', but maps of Dy only"):
             maps.create_model(lattice.haadf, gamma="auto", sensitivities=1.0)
 
     def test_by_default_it_is_what_the_preset_has(self, lattice):
@@ -184,7 +184,7 @@ class TestSensitivities:
     @pytest.mark.parametrize(
         "value, found",
         [
-            ({"method": "CL", "factors": [1.0, 2.0]}, "factors: found 2; one for each of the 3"),
+            ({"method": "CL", "factors": [1.0, 2.0]}, "factors: found 2 numbers; one for each of the 3"),
             ({"method": "CL", "factors": {"Co": 1, "S": 1, "Fe": 1}}, "factors: found unknown Fe"),
             ({"method": "CL", "factors": {"Co": 1, "S": 1}}, "factors: found no value for O"),
             ({"method": "CL", "factors": [1, 0, 1]}, "factors: found .*> 0 are needed"),

@@ -172,7 +172,7 @@ def test_a_map_of_few_counts_follows_its_noise(specimen):
     maps.data[1] = 0
     maps.data[1, 3, 4:8] = 2
     model = maps.create_model()
-    with pytest.warns(UserWarning, match="maps: S hold too few counts"):
+    with pytest.warns(UserWarning, match="maps: there are too few counts of S to"):
         model.fit(tolerance=1e-2)
     rule = default_strength(maps.data)
     assert model.lambda_tv[1] == rule[1] and model.lambda_tv[0] != rule[0]

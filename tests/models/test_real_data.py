@@ -101,8 +101,8 @@ def test_velox_maps_without_specimen_stay_zero(real_data):
     images = hs.load(real_data("velox/eels_eds_dark.emd"))
     named = {s.metadata.General.title: s for s in images if s.axes_manager.signal_dimension == 2}
     maps = fmm.element_maps([named[element] for element in ("Co", "O", "Fe")])
-    with pytest.warns(UserWarning, match="map of Co, O, Fe is zero everywhere"):
+    with pytest.warns(UserWarning, match="maps of Co, O, Fe are zero everywhere"):
         fused = maps.fuse(named["DF-S"])
     assert not fused.data.any()
-    with pytest.raises(ValueError, match="haadf: found 128 x 128 pixels .* has 16 x 20"):
+    with pytest.raises(ValueError, match="haadf: found 128 x 128 pixels .* 16 x 20 in the element maps"):
         maps.fuse(named["a"])

@@ -26,7 +26,7 @@ def moved(image, x, y, units="nm"):
     return image
 
 
-WARNING = "^haadf: begins at x = 2 nm, y = 0 nm, but the element maps at x = 0 nm, y = 0 nm; .*isig"
+WARNING = "^haadf: the first pixel lies at x = 2 nm, y = 0 nm, but that of the element maps at x = 0 nm, y = 0 nm; .*isig"
 
 
 def test_an_image_that_was_cropped_otherwise(recording, lazy):
@@ -47,7 +47,7 @@ def test_out_of_core_as_well(recording):
 def test_maps_among_themselves(recording):
     maps, _ = recording
     one, other = maps.get_map("Co"), maps.get_map("O")
-    with pytest.warns(UserWarning, match=r"^source\[1\]: begins at x = 0 nm, y = 1 nm, but source\[0\] at"):
+    with pytest.warns(UserWarning, match=r"^source\[1\]: the first pixel lies at .*y = 1 nm, but that of source\[0\] at"):
         fmm.element_maps([one.isig[:, :20], other.isig[:, 2:22]])
 
 
@@ -70,7 +70,7 @@ def test_which_origins_contradict_each_other(recording, of_maps, of_image, units
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         maps.create_model(haadf)
-    assert any("begins at" in str(warning.message) for warning in told) == warned
+    assert any("first pixel lies at" in str(warning.message) for warning in told) == warned
 
 
 @pytest.mark.parametrize("of_maps, warned", [((-5.0, -3.5), False), ((2.0, 1.0), True)])
@@ -81,14 +81,14 @@ def test_binned_pixels(recording, of_maps, warned):
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         maps.create_model(haadf.rebin(scale=(2, 2)))
-    assert any("begins at" in str(warning.message) for warning in told) == warned
+    assert any("first pixel lies at" in str(warning.message) for warning in told) == warned
 
 
 def test_without_units_nothing_is_known_of_one_of_them(recording):
     maps, haadf = recording
     bare = hs.signals.Signal2D(haadf.data).isig[4:, :20]
     with warnings.catch_warnings():
-        warnings.filterwarnings("error", message=".*begins at")
+        warnings.filterwarnings("error", message=".*first pixel lies at")
         maps.isig[:20, :20].create_model(bare)
 
 
@@ -98,7 +98,7 @@ def test_velox_files_are_taken_as_they_are(real_data):
         lines = ["Cu_Ka", "Si_Ka"]
         maps, haadf = fmm.load_velox(path, lines=lines)
         with warnings.catch_warnings():
-            warnings.filterwarnings("error", message=".*begins at")
+            warnings.filterwarnings("error", message=".*first pixel lies at")
             maps.create_model(haadf)
             signals = hs.load(path)
             image = next(s for s in signals if s.metadata.General.title == "HAADF")
