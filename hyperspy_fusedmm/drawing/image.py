@@ -218,6 +218,8 @@ def add_color_bar(shown, ax, label, size, extend="neither"):
     )
     bar.set_label(label, fontsize="small")
     bar.ax.tick_params(labelsize="small")
+    # The common factor of the numbers.
+    bar.ax.xaxis.get_offset_text().set_fontsize("small")
     digits = max(len(f"{limit:.0f}") for limit in shown.get_clim())
     bar.locator = MaxNLocator(int(np.clip(column / (DIGIT * max(digits, 4) + DIGIT) - 1, 1, 4)))
     bar.update_ticks()
