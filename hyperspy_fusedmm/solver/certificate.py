@@ -14,11 +14,13 @@ not to exceed twice the largest of the measured and the present values of the ma
 value that alone would explain the brightest pixel of the HAADF image. With faint weights both
 ways are tried, and the better bound counts.
 
-For TGV the dual field of the slope term must equal E'q, the adjoint of the curvature
-operator. It is set to that value, and then may lie outside its ball. Either all of an element's
-dual fields are scaled down until it does not, which always bounds the optimum; or the excess
-is charged at the steepest residual slope |D (grad x - v)| that the optimum may have, taken to
-be twice the steepest of the present maps, which is much sharper. The better bound counts.
+For TGV the dual field of the slope term must obey D p = E'q, the adjoint of the curvature
+operator. It is set such that D p comes as near to E'q as its ball allows. For any p and q in their balls
+
+    sum strength (|D (grad x - v)| + ratio |E v|) >= sum grad x . D p - sum |v| |E'q - D p|,
+
+and so what is left of the difference is charged at the steepest slope field v that the optimum
+may have, taken to be twice the steepest v or residual slope D (grad x - v) of the present maps.
 
 Everything is summed in double precision.
 """
@@ -36,7 +38,10 @@ __all__ = ["Certificate", "certify"]
 ROUNDING = 1.0 - 1e-6
 SQRT_HALF = np.sqrt(0.5)
 NEWTON_STEPS = 3
-# The optimum's steepest residual slope, at most, in units of the present one (TGV).
+# Newton steps on the secular equation, which come close from below at once.
+SECULAR_STEPS = 3
+# The optimum's steepest slope field, at most, in units of the present one's or, where that is larger, of
+# the present steepest residual slope (TGV).
 STEEPEST = 2.0
 # The largest value of an optimal map, at most, where no bound is known: in units of the largest
 # of its measured and present values and of what alone would make the HAADF image's brightest.
@@ -186,22 +191,52 @@ def outflow_rows(columns_flow, rows_flow, above, scale, out):
 
 
 @kernel
-def excess_row(data, e, row, left, right, columns_flow, rows_flow):
-    """By how much |D^-1 flow| exceeds the ball along one row: largest ratio and sum."""
+def nearest_flow_row(data, e, row, left, right, columns_flow, rows_flow):
+    """Move the flow E'q along one row to the nearest D p with p in its ball; how far, summed.
+
+    The share s = |a|^2 that the guide a takes from one direction makes the ball an ellipse, whose nearest
+    point is p = (D^2 + mu)^-1 D E'q, with mu from the secular equation |p| = strength [1]_. In the last
+    column only the component along it counts, in the last row likewise.
+
+    .. [1] More & Sorensen, SIAM J. Sci. Stat. Comput. 4, 553 (1983).
+    """
     strength = data.strength[e, min(row, data.strength.shape[1] - 1)]
     guided = data.guide.shape[0] > 0
-    largest, total = 0.0, 0.0
+    last_row, last_column = row == data.counts.shape[1] - 1, columns_flow.shape[0] - 1
+    moved = 0.0
     for c in range(left, right):
-        a, b = columns_flow[c], rows_flow[c]
+        a, b, radius = columns_flow[c], rows_flow[c], np.float64(strength[c])
+        u, w = 0.0, 0.0
         if guided:
             u, w = np.float64(data.guide[0, row, c]), np.float64(data.guide[1, row, c])
-            along = (u * a + w * b) / max(1.0 - u * u - w * w, 1e-12)
-            a += along * u
-            b += along * w
-        norm = np.sqrt(a * a + b * b)
-        largest = max(largest, norm / max(np.float64(strength[c]), 1e-290) if norm > 0 else 0.0)
-        total += max(norm - strength[c], 0.0)
-    return largest, total
+        if c == last_column:
+            reach = radius * np.sqrt(u * u * w * w + (1.0 - w * w) ** 2)
+            near_a, near_b = a, min(max(b, -reach), reach)
+        elif last_row:
+            reach = radius * np.sqrt(u * u * w * w + (1.0 - u * u) ** 2)
+            near_a, near_b = min(max(a, -reach), reach), b
+        else:
+            share = u * u + w * w
+            length, kept = np.sqrt(share), max(1.0 - share, 1e-6)
+            # Any direction will do where nothing is taken.
+            u, w = (u / length, w / length) if share > 1e-12 else (1.0, 0.0)
+            along, across = u * a + w * b, u * b - w * a
+            p_along, p_across, norm, mu = 0.0, 0.0, 0.0, 0.0
+            for _ in range(SECULAR_STEPS + 1):
+                # Components of p, and how fast its norm falls as mu rises.
+                p_along, p_across = kept * along / (kept * kept + mu), across / (1.0 + mu)
+                square = p_along * p_along + p_across * p_across
+                norm = np.sqrt(square)
+                if norm <= radius or radius <= 0:
+                    break
+                fall = p_along * p_along / (kept * kept + mu) + p_across * p_across / (1.0 + mu)
+                mu += (norm / radius - 1.0) * square / fall
+            inside = min(1.0, radius / max(norm, 1e-290))
+            near_along, near_across = inside * kept * p_along, inside * p_across
+            near_a, near_b = u * near_along - w * near_across, w * near_along + u * near_across
+        moved += np.sqrt((a - near_a) ** 2 + (b - near_b) ** 2)
+        columns_flow[c], rows_flow[c] = near_a, near_b
+    return moved
 
 
 @kernel
@@ -296,6 +331,7 @@ def dual_rows(
         work[elements + 6],
         work[elements + 7],
     )
+    curved = state.shape[0] > 3 * elements + 1
     value = 0.0
     for r in range(row, row_end):
         weight_row = min(r, data.weights.shape[1] - 1)
@@ -303,10 +339,14 @@ def dual_rows(
         for e in range(elements):
             if r > 0:
                 dual_flow_row(state, data, e, r - 1, unused, above)
+                if curved:
+                    nearest_flow_row(data, e, r - 1, left, right, unused, above)
             else:
                 for c in range(above.shape[0]):
                     above[c] = 0.0
             dual_flow_row(state, data, e, r, columns_flow, rows_flow)
+            if curved:
+                nearest_flow_row(data, e, r, max(left - 1, 0), right, columns_flow, rows_flow)
             outflow_rows(columns_flow, rows_flow, above, scale[e], outflow[e])
         rho = data.rho[0, min(r, data.rho.shape[1] - 1), left:right]
         target = data.target[0, r, left:right]
@@ -361,10 +401,9 @@ def primal_rows(state, data, fidelity, chem, ratio, row, row_end, left, right, w
 
     Only pixels from column ``left`` to ``right`` count; their neighbours are looked at.
 
-    Adds HAADF term, likelihood as a divergence, regularization, and for every element the
-    excess of the dual field over its ball to ``out`` (3 + E); raises ``largest`` (3, E) to the
-    largest value of measured and present maps, ratio of dual field to ball, and norm of
-    D (grad x - v).
+    Adds HAADF term, likelihood as a divergence, regularization, and for every element how far E'q
+    is from the fields D p to ``out`` (3 + E); raises ``largest`` (2, E) to the largest value of
+    measured and present maps, and norm of D (grad x - v) or v.
     """
     elements, columns = data.counts.shape[0], state.shape[2]
     x = state[:elements]
@@ -380,17 +419,18 @@ def primal_rows(state, data, fidelity, chem, ratio, row, row_end, left, right, w
             )  # fmt: skip
             variation, steepest = slope_norm_row(data, x, v, e, r, left, right, first, second)
             out[2] += variation
-            largest[2, e] = max(largest[2, e], steepest)
             if curved:
                 out[2] += ratio * curvature_norm_row(data, v, e, r, left, right)
+                for c in range(left, right):
+                    a, b = np.float64(v[2 * e, r, c]), np.float64(v[2 * e + 1, r, c])
+                    steepest = max(steepest, np.sqrt(a * a + b * b))
+            largest[1, e] = max(largest[1, e], steepest)
             for c in range(left, right):
                 value = max(np.float64(x[e, r, c]), np.float64(data.counts[e, r, c]))
                 largest[0, e] = max(largest[0, e], value)
             if curved:
                 dual_flow_row(state, data, e, r, first, second)
-                ratio_above, excess = excess_row(data, e, r, left, right, first, second)
-                largest[1, e] = max(largest[1, e], ratio_above)
-                out[3 + e] += excess
+                out[3 + e] += nearest_flow_row(data, e, r, left, right, first, second)
 
 
 @dataclass(frozen=True)
@@ -422,7 +462,7 @@ def _map_core(engine, core, function):
 
 
 def primal_sums(engine, steps, core):
-    """Terms of the objective, and what the repair of the dual point needs.
+    """Terms of the objective, and what the repair of the dual point costs.
 
     Parameters
     ----------
@@ -434,16 +474,16 @@ def primal_sums(engine, steps, core):
     Returns
     -------
     sums : (3 + E,) array
-        HAADF term, divergence, regularization, and the excess of the dual field of each element.
-    largest : (3, E) array
-        Value of measured and present maps, ratio of the dual field to its ball, and norm of
-        D (grad x - v).
+        HAADF term, divergence, regularization, and how far E'q of each element is from the
+        fields D p.
+    largest : (2, E) array
+        Value of measured and present maps, and norm of D (grad x - v) or v.
     """
     state, data = engine.state, engine.data
     elements, _, columns = data.counts.shape
 
     def rows(row, row_end):
-        out, largest = np.zeros(3 + elements), np.zeros((3, elements))
+        out, largest = np.zeros(3 + elements), np.zeros((2, elements))
         primal_rows(
             state, data, steps.fidelity, steps.chem.astype(float), float(steps.curvature_ratio),
             row, row_end, core[2], core[3], np.empty((2, columns)), out, largest,
@@ -490,7 +530,7 @@ def certify(engine, steps, bounds, with_dual=True):
     data = engine.data
     elements, rows, columns = data.counts.shape
     core = (0, rows, 0, columns)
-    sums, (highest, ratio_above, steepest) = primal_sums(engine, steps, core)
+    sums, (highest, steepest) = primal_sums(engine, steps, core)
     haadf, divergence, regularization = sums[:3].tolist()
     if not with_dual:
         return Certificate(haadf, divergence, regularization, -np.inf)
@@ -499,14 +539,10 @@ def certify(engine, steps, bounds, with_dual=True):
     alone = np.where(weights > 0, brightest / np.where(weights > 0, weights, 1.0), 0.0)
     limits = np.where(np.isfinite(bounds), bounds, HIGHEST * np.maximum(highest, alone))
 
-    def dual(scale):
-        raised = dual_sum(engine, steps, core, scale, limits, False)
-        return max(raised, dual_sum(engine, steps, core, scale, limits, True)) if faint else raised
-
-    faint = bool(((weights > 0) & (weights < FAINT * weights.max())).any())
-    best = dual(ROUNDING / np.maximum(ratio_above, 1.0))
-    if (ratio_above > 1).any():
-        cost = float((sums[3:] * STEEPEST * steepest).sum())
-        best = max(best, dual(np.full(elements, ROUNDING)) - cost)
+    scale = np.full(elements, ROUNDING)
+    dual = dual_sum(engine, steps, core, scale, limits, False)
+    if ((weights > 0) & (weights < FAINT * weights.max())).any():
+        dual = max(dual, dual_sum(engine, steps, core, scale, limits, True))
+    dual -= float((sums[3:] * STEEPEST * steepest).sum())
     # All three terms are sums of squares, divergences and norms.
-    return Certificate(haadf, divergence, regularization, max(best, 0.0))
+    return Certificate(haadf, divergence, regularization, max(dual, 0.0))

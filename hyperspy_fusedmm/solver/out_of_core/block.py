@@ -115,7 +115,7 @@ class _Block:
         return maps, np.concatenate([self._certificate(iterations), totals])[None, None]
 
     def _certificate(self, iterations):
-        sums, (highest, ratio, steepest) = primal_sums(self.engine, self.steps, self.core)
+        sums, (highest, steepest) = primal_sums(self.engine, self.steps, self.core)
         whole, elements = self.plan.whole, self.plan.shape[0]
         highest = np.maximum(highest, whole.highest)
         limits = np.where(np.isfinite(whole.bounds), whole.bounds, HIGHEST * highest)
@@ -125,7 +125,7 @@ class _Block:
         bounded = raised
         if ((weights > 0) & (weights < FAINT * weights.max())).any():
             bounded = dual_sum(self.engine, self.steps, self.core, scale, limits, True)
-        values = [*sums[:3], raised, bounded, iterations, *sums[3:], *steepest, *ratio]
+        values = [*sums[:3], raised, bounded, iterations, *sums[3:], *steepest]
         return np.array(values, dtype=float)
 
 
@@ -134,7 +134,7 @@ def certificate_of(parts, elements):
 
     Parameters
     ----------
-    parts : (rows of chunks, columns of chunks, 6 + 4 E) array
+    parts : (rows of chunks, columns of chunks, 6 + 3 E) array
     elements : int
 
     Returns
@@ -146,9 +146,9 @@ def certificate_of(parts, elements):
     parts = np.asarray(parts).reshape(-1, parts.shape[-1])
     sums, largest = parts.sum(axis=0), parts.max(axis=0)
     haadf, divergence, regularization, raised, bounded = sums[:5].tolist()
-    excess, steepest = sums[6 : 6 + elements], largest[6 + elements : 6 + 2 * elements]
-    # Dual fields outside of their balls are charged at the steepest slope of the whole image.
-    cost = float((excess * STEEPEST * steepest).sum())
+    apart, steepest = sums[6 : 6 + elements], largest[6 + elements : 6 + 2 * elements]
+    # Where the dual fields of TGV do not agree is charged at the steepest slope of the whole image.
+    cost = float((apart * STEEPEST * steepest).sum())
     total = haadf + divergence + regularization
     dual = max(max(raised, bounded) - cost, 0.0)
     return {
@@ -158,7 +158,7 @@ def certificate_of(parts, elements):
         "total": total,
         "gap": max(total - dual, 0.0),
         "iterations": int(largest[5]),
-        "totals": sums[6 + 3 * elements :],
+        "totals": sums[6 + 2 * elements :],
     }
 
 

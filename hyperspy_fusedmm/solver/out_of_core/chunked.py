@@ -269,7 +269,7 @@ def _parts(graph, token, plan):
     return da.Array(
         HighLevelGraph.from_collections(parts, sums, dependencies=[_Layered(graph, solved)]),
         parts,
-        ((1,) * rows, (1,) * columns, (6 + 4 * plan.shape[0],)),
+        ((1,) * rows, (1,) * columns, (6 + 3 * plan.shape[0],)),
         meta=np.zeros((0, 0, 0)),
     )
 
