@@ -12,7 +12,8 @@ much where its weight is faint. There x_i is bounded instead. For isotropic TV t
 known not to exceed a certain value; for guided and second-order regularization it is taken
 not to exceed twice the largest of the measured and the present values of the map and of the
 value that alone would explain the brightest pixel of the HAADF image. With faint weights both
-ways are tried, and the better bound counts.
+ways are tried, and the better bound counts. Bounds are paid for wherever a_i < 0, which is much where
+they are high; dual fields scaled down a little, of which fewer a_i are negative, are tried there too.
 
 For TGV the dual field of the slope term must obey D p = E'q, the adjoint of the curvature
 operator. It is set such that D p comes as near to E'q as its ball allows. For any p and q in their balls
@@ -43,6 +44,8 @@ SECULAR_STEPS = 3
 # The optimum's steepest slope field, at most, in units of the present one's or, where that is larger, of
 # the present steepest residual slope (TGV).
 STEEPEST = 2.0
+# Dual fields scaled down by this part of the relative gap are tried where maps must be bounded.
+SHRINKAGE = 0.25
 # The largest value of an optimal map, at most, where no bound is known: in units of the largest
 # of its measured and present values and of what alone would make the HAADF image's brightest.
 HIGHEST = 2.0
@@ -511,6 +514,11 @@ def dual_sum(engine, steps, core, scale, limits, use_bounds):
     return sum(_map_core(engine, core, rows))
 
 
+def must_bound(data):
+    """Whether there are pixels or elements where r cannot be raised."""
+    return not data.rho.all() or any(not image.any() for image in data.weights)
+
+
 def certify(engine, steps, bounds, with_dual=True):
     """Evaluate the state of a `TileEngine`, which must have just been advanced.
 
@@ -539,10 +547,14 @@ def certify(engine, steps, bounds, with_dual=True):
     alone = np.where(weights > 0, brightest / np.where(weights > 0, weights, 1.0), 0.0)
     limits = np.where(np.isfinite(bounds), bounds, HIGHEST * np.maximum(highest, alone))
 
-    scale = np.full(elements, ROUNDING)
+    scale, cost = np.full(elements, ROUNDING), float((sums[3:] * STEEPEST * steepest).sum())
     dual = dual_sum(engine, steps, core, scale, limits, False)
     if ((weights > 0) & (weights < FAINT * weights.max())).any():
         dual = max(dual, dual_sum(engine, steps, core, scale, limits, True))
-    dual -= float((sums[3:] * STEEPEST * steepest).sum())
+    dual = max(dual - cost, 0.0)
+    total = haadf + divergence + regularization
+    if must_bound(data) and total > 0:
+        shrunk = scale * (1.0 - SHRINKAGE * (1.0 - dual / total))
+        dual = max(dual, dual_sum(engine, steps, core, shrunk, limits, False) - cost)
     # All three terms are sums of squares, divergences and norms.
-    return Certificate(haadf, divergence, regularization, max(dual, 0.0))
+    return Certificate(haadf, divergence, regularization, dual)

@@ -25,7 +25,7 @@ from ..primal_dual import (
     certified_iteration,
 )
 from ..tile_engine import TileEngine
-from .block import Plan, certificate_of, ingest, one_pass, sweep
+from .block import SINGLE, Plan, certificate_of, ingest, one_pass, sweep
 from .grid import MARGIN, largest_sweep, sweeps, working_grid
 from .scratch import Scratch
 
@@ -269,7 +269,7 @@ def _parts(graph, token, plan):
     return da.Array(
         HighLevelGraph.from_collections(parts, sums, dependencies=[_Layered(graph, solved)]),
         parts,
-        ((1,) * rows, (1,) * columns, (6 + 3 * plan.shape[0],)),
+        ((1,) * rows, (1,) * columns, (SINGLE + 3 * plan.shape[0],)),
         meta=np.zeros((0, 0, 0)),
     )
 
