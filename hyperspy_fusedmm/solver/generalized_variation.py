@@ -100,12 +100,16 @@ def _steps(strength):
 
 
 def _lower_bound(slope, strength, guide, q):
-    """Dual value at E'q, scaled down until D^-1 E'q lies in its ball."""
+    """Dual value at E'q, scaled down until it is D p with p in its ball."""
     flow = adjoint_symmetrized_gradient(q)
     needed = flow
     if guide is not None:
         along = (flow * guide).sum(axis=-3) / np.maximum(1 - (guide**2).sum(axis=0), 1e-12)
         needed = flow + along[..., None, :, :] * guide
+        # Of the last column and the last row only what runs along them counts.
+        reach = np.hypot(guide[0] * guide[1], 1 - guide**2).clip(1e-12)
+        needed[..., -1] = flow[..., -1] / reach[..., -1]
+        needed[..., -1, :] = flow[..., -1, :] / reach[..., -1, :]
     with np.errstate(divide="ignore", invalid="ignore"):
         excess = np.where(_norm(needed) > 0, _norm(needed) / strength, 0).max(axis=(1, 2))
     value = (slope * flow).sum(axis=(1, 2, 3))

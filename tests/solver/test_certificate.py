@@ -15,7 +15,10 @@ from test_independent_solver import (
 )
 
 from hyperspy_fusedmm.solver import FusionProblem, default_strength, haadf_guide, solve
-from hyperspy_fusedmm.solver.certificate import certify
+from hyperspy_fusedmm.solver import certificate
+from hyperspy_fusedmm.solver._rows import Data
+from hyperspy_fusedmm.solver.certificate import certify, nearest_flow_row
+from hyperspy_fusedmm.solver.generalized_variation import generalized_variation
 from hyperspy_fusedmm.solver.operators import adjoint_gradient, gradient, remove_guided
 from hyperspy_fusedmm.solver.primal_dual import Scaled
 from hyperspy_fusedmm.solver.problem import CURVATURE_RATIO
@@ -192,6 +195,99 @@ def test_gap_closes_on_a_larger_image(name, condition):
     given |= regularizer(name, haadf) | conditions(haadf)[condition]
     solution = solve(FusionProblem(**given), tolerance=1e-3, max_iterations=1500, num_workers=1)
     assert solution.converged, solution.relative_gap
+
+
+def turning_guide(shape, length=0.95):
+    """A guide of all directions, across the borders too, as parts of an image have."""
+    rows, columns = np.indices(shape)
+    angle = 0.9 * rows + 0.6 * columns
+    return length * np.stack([np.cos(angle), np.sin(angle)])
+
+
+@pytest.mark.parametrize("regularization", ["tv", "tgv"])
+def test_gap_closes_where_the_guide_points_across_the_borders(regularization):
+    given = specimen()
+    guide = turning_guide(given["haadf"].shape)
+    problem = FusionProblem(**given, regularization=regularization, guide=guide)
+    total = optimum(problem)[1]
+    scale = divergence_scale(problem, total)
+    for iterations in (0, 1, 3, 10, 40, 200):
+        found = solve(problem, tolerance=0, max_iterations=iterations, num_workers=1)
+        assert_bounds(found, total, scale)
+    found = solve(problem, tolerance=1e-4, max_iterations=2000, num_workers=1)
+    assert found.converged
+    assert_bounds(found, total, scale)
+
+
+def test_second_order_variation_is_found_where_the_guide_points_across_the_borders():
+    """Its lower bound meets the value long before the last iteration that it may take."""
+    image = np.random.default_rng(0).random((1, 9, 8))
+    guide, strength = turning_guide((9, 8)), np.ones((1, 9, 8))
+    few = generalized_variation(image, strength, guide, tolerance=1e-4, max_iterations=1000)
+    many = generalized_variation(image, strength, guide, tolerance=1e-9, max_iterations=20000)
+    assert many <= few <= (1 + 1e-4) * many
+
+
+def flow_data(strength, guide):
+    """Arrays of a problem in which only the strength and the guide matter."""
+    nothing = np.zeros((0, 1, 1), np.float32)
+    strength = np.asarray(strength, np.float32)[None]
+    return Data(*[strength] * 3, *[nothing] * 3, guide.astype(np.float32), nothing, nothing)
+
+
+def test_nearest_flow_is_the_nearest_that_the_ball_allows():
+    rng = np.random.default_rng(0)
+    shape = (7, 11)
+    guide = turning_guide(shape) * np.clip(rng.random(shape) * 1.2 - 0.1, 0, 1)
+    strength = rng.uniform(0.5, 2, shape) * (rng.random(shape) > 0.1)
+    flow = 1.5 * rng.normal(size=(2,) + shape)
+    flow[0, :, -1], flow[1, -1] = 0, 0
+    data, near = flow_data(strength, guide), flow.copy()
+    moved = [nearest_flow_row(data, 0, r, 0, shape[1], near[0, r], near[1, r]) for r in range(7)]
+    distance = np.sqrt(((flow - near) ** 2).sum(axis=0))
+    np.testing.assert_allclose(moved, distance.sum(axis=1), rtol=1e-9)
+    # All of the ball's boundary; of what crosses the border nothing counts.
+    angle = np.linspace(0, 2 * np.pi, 20001)
+    circle = np.stack([np.cos(angle), np.sin(angle)])[:, :, None, None]
+    exact = guide.astype(np.float32).astype(float)[:, None]
+    boundary = strength.astype(np.float32) * remove_guided(np.moveaxis(circle, 0, 1), guide=exact[:, 0])
+    boundary = np.moveaxis(boundary, 1, 0)
+    boundary[0, :, :, -1], boundary[1, :, -1] = 0, 0
+    nearest = np.sqrt(((boundary - flow[:, None]) ** 2).sum(axis=0)).min(axis=0)
+    outside = distance > 1e-12
+    assert 0.3 < outside.mean() < 1
+    np.testing.assert_allclose(distance[outside], nearest[outside], rtol=2e-3, atol=1e-5)
+    inner = np.zeros(shape, bool)
+    inner[:-1, :-1] = True
+    inverse = flow + (flow * exact[:, 0]).sum(axis=0) / (1 - (exact[:, 0] ** 2).sum(axis=0)) * exact[:, 0]
+    within = np.sqrt((inverse**2).sum(axis=0)) < strength
+    np.testing.assert_array_equal(within[inner], ~outside[inner])
+
+
+@pytest.mark.parametrize("name", REGULARIZERS)
+@pytest.mark.parametrize("condition", ["no haadf", "a weight 0", "haadf_noise infinite in places"])
+def test_scaled_down_dual_fields_can_only_sharpen_the_bound(monkeypatch, name, condition):
+    problem, total, scale = case(name, condition)
+    for iterations in (10, 40, 200):
+        options = {"tolerance": 0, "max_iterations": iterations, "num_workers": 1}
+        found = solve(problem, **options)
+        with monkeypatch.context() as patch:
+            patch.setattr(certificate, "SHRINKAGE", 0.0)
+            assert solve(problem, **options).gap >= found.gap * (1 - 1e-9)
+        assert_bounds(found, total, scale)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_scaled_down_dual_fields_sharpen_the_bound_of_counts_alone(monkeypatch, seed):
+    rng = np.random.default_rng(seed)
+    rows, columns = np.mgrid[:48, :48]
+    cone = 0.8 * np.clip(1 - np.hypot(rows - 24, columns - 24) / 19, 0, None)
+    counts = rng.poisson(np.stack([cone, 0.1 + 0.1 * (columns > 24)]))
+    problem = FusionProblem(counts, lambda_tv=3 * default_strength(counts), regularization="tgv")
+    options = {"tolerance": 0, "max_iterations": 300, "num_workers": 1}
+    found = solve(problem, **options)
+    monkeypatch.setattr(certificate, "SHRINKAGE", 0.0)
+    assert found.gap < solve(problem, **options).gap / 1.5
 
 
 def advanced(problem, iterations):

@@ -64,9 +64,7 @@ def assert_same(given, chunk, iterations, **options):
     maps, found = computed(solution)
     np.testing.assert_allclose(maps, whole.maps, rtol=0, atol=1e-5 * whole.maps.max())
     assert found["gap"] >= whole.gap - 1e-6 * found["total"]
-    # Of the bounds of TGV, chunks have the one that is sharper late in a run.
-    slack = 1e-3 if given["regularization"] == "tv" else 0.1
-    assert found["gap"] <= (1 + slack) * whole.gap + 1e-6 * found["total"]
+    assert found["gap"] <= (1 + 1e-3) * whole.gap + 1e-6 * found["total"]
     assert found["iterations"] == iterations
     return solution
 
