@@ -15,8 +15,8 @@ value that alone would explain the brightest pixel of the HAADF image. With fain
 ways are tried, and the better bound counts. Bounds are paid for wherever a_i < 0, which is much where
 they are high; dual fields scaled down a little, of which fewer a_i are negative, are tried there too.
 
-For TGV the dual field of the slope term must obey D p = E'q, the adjoint of the curvature
-operator. It is set such that D p comes as near to E'q as its ball allows. For any p and q in their balls
+For TGV the dual fields must obey D p = E'q, E' the adjoint of the curvature operator. Of the p in
+their balls the one with D p nearest to E'q is taken. For any p and q in their balls
 
     sum strength (|D (grad x - v)| + ratio |E v|) >= sum grad x . D p - sum |v| |E'q - D p|,
 
@@ -41,8 +41,8 @@ SQRT_HALF = np.sqrt(0.5)
 NEWTON_STEPS = 3
 # Newton steps on the secular equation, which come close from below at once.
 SECULAR_STEPS = 3
-# The optimum's steepest slope field, at most, in units of the present one's or, where that is larger, of
-# the present steepest residual slope (TGV).
+# The optimum's steepest slope field (TGV), at most, in units of the present one's or of the present
+# steepest residual slope, whichever is larger.
 STEEPEST = 2.0
 # Dual fields scaled down by this part of the relative gap are tried where maps must be bounded.
 SHRINKAGE = 0.25
@@ -197,9 +197,9 @@ def outflow_rows(columns_flow, rows_flow, above, scale, out):
 def nearest_flow_row(data, e, row, left, right, columns_flow, rows_flow):
     """Move the flow E'q along one row to the nearest D p with p in its ball; how far, summed.
 
-    The share s = |a|^2 that the guide a takes from one direction makes the ball an ellipse, whose nearest
-    point is p = (D^2 + mu)^-1 D E'q, with mu from the secular equation |p| = strength [1]_. In the last
-    column only the component along it counts, in the last row likewise.
+    The guide makes the ball an ellipse. Its nearest point is D p with p = (D^2 + mu)^-1 D E'q and mu
+    from the secular equation |p| = strength [1]_. In the last column only the component along it
+    counts, in the last row likewise.
 
     .. [1] More & Sorensen, SIAM J. Sci. Stat. Comput. 4, 553 (1983).
     """
@@ -212,6 +212,10 @@ def nearest_flow_row(data, e, row, left, right, columns_flow, rows_flow):
         u, w = 0.0, 0.0
         if guided:
             u, w = np.float64(data.guide[0, row, c]), np.float64(data.guide[1, row, c])
+        # Most lie inside the circle in the ellipse.
+        inner = radius * (1.0 - u * u - w * w)
+        if a * a + b * b <= inner * inner:
+            continue
         if c == last_column:
             reach = radius * np.sqrt(u * u * w * w + (1.0 - w * w) ** 2)
             near_a, near_b = a, min(max(b, -reach), reach)
@@ -318,39 +322,40 @@ def limit_decrease(y, counts, weight, rho, chem, before, residual):
 
 @kernel
 def dual_rows(
-    state, data, fidelity, chem, scale, bounds, use_bounds, row, row_end, left, right, work
+    state, data, fidelity, chem, scale, bounds, use_bounds, row, row_end, left, right, work, out
 ):  # fmt: skip
     """Dual value of a band of rows, from column ``left`` to ``right``.
 
-    ``work`` is (E + 8, C) double. ``use_bounds``: leave r as it is, and all repair to the bounds.
+    Adds it to ``out[0]``, and for every element how far E'q is from the fields D p to ``out[1:]``.
+    ``work`` is (2 E + 6, C) double. ``use_bounds``: leave r as it is, and all repair to the bounds.
     """
     elements, columns = data.counts.shape[0], right - left
     outflow, y = work[:elements], work[:elements, left:right]
     residual, before = work[elements, left:right], work[elements + 1, left:right]
     total, slope = work[elements + 2, left:right], work[elements + 3, left:right]
-    columns_flow, rows_flow, above, unused = (
-        work[elements + 4],
-        work[elements + 5],
-        work[elements + 6],
-        work[elements + 7],
-    )
+    columns_flow, rows_flow, above = work[elements + 4], work[elements + 5], work[elements + 6 :]
     curved = state.shape[0] > 3 * elements + 1
     value = 0.0
+    for e in range(elements):
+        if row > 0:
+            dual_flow_row(state, data, e, row - 1, columns_flow, above[e])
+            if curved:
+                nearest_flow_row(data, e, row - 1, left, right, columns_flow, above[e])
+        else:
+            for c in range(above.shape[1]):
+                above[e, c] = 0.0
     for r in range(row, row_end):
         weight_row = min(r, data.weights.shape[1] - 1)
         spread_row = min(r, data.spread.shape[1] - 1)
         for e in range(elements):
-            if r > 0:
-                dual_flow_row(state, data, e, r - 1, unused, above)
-                if curved:
-                    nearest_flow_row(data, e, r - 1, left, right, unused, above)
-            else:
-                for c in range(above.shape[0]):
-                    above[c] = 0.0
             dual_flow_row(state, data, e, r, columns_flow, rows_flow)
             if curved:
-                nearest_flow_row(data, e, r, max(left - 1, 0), right, columns_flow, rows_flow)
-            outflow_rows(columns_flow, rows_flow, above, scale[e], outflow[e])
+                if left > 0:
+                    nearest_flow_row(data, e, r, left - 1, left, columns_flow, rows_flow)
+                out[1 + e] += nearest_flow_row(data, e, r, left, right, columns_flow, rows_flow)
+            outflow_rows(columns_flow, rows_flow, above[e], scale[e], outflow[e])
+            for c in range(above.shape[1]):
+                above[e, c] = rows_flow[c]
         rho = data.rho[0, min(r, data.rho.shape[1] - 1), left:right]
         target = data.target[0, r, left:right]
         start = state[state.shape[0] - 1, r, left:right]
@@ -395,7 +400,7 @@ def dual_rows(
                 data.weights[e, weight_row, left:right], rho, chem[e], fidelity[e], bounds[e],
                 use_bounds, residual,
             )  # fmt: skip
-    return value
+    out[0] += value
 
 
 @kernel
@@ -404,11 +409,10 @@ def primal_rows(state, data, fidelity, chem, ratio, row, row_end, left, right, w
 
     Only pixels from column ``left`` to ``right`` count; their neighbours are looked at.
 
-    Adds HAADF term, likelihood as a divergence, regularization, and for every element how far E'q
-    is from the fields D p to ``out`` (3 + E); raises ``largest`` (2, E) to the largest value of
-    measured and present maps, and norm of D (grad x - v) or v.
+    Adds HAADF term, likelihood as a divergence and regularization to ``out`` (3); raises ``largest``
+    (2, E) to the largest value of measured and present maps, and norm of D (grad x - v) or v.
     """
-    elements, columns = data.counts.shape[0], state.shape[2]
+    elements = data.counts.shape[0]
     x = state[:elements]
     curved = state.shape[0] > 3 * elements + 1
     v = state[3 * elements : 5 * elements] if curved else state[:0]
@@ -431,9 +435,6 @@ def primal_rows(state, data, fidelity, chem, ratio, row, row_end, left, right, w
             for c in range(left, right):
                 value = max(np.float64(x[e, r, c]), np.float64(data.counts[e, r, c]))
                 largest[0, e] = max(largest[0, e], value)
-            if curved:
-                dual_flow_row(state, data, e, r, first, second)
-                out[3 + e] += nearest_flow_row(data, e, r, left, right, first, second)
 
 
 @dataclass(frozen=True)
@@ -465,7 +466,7 @@ def _map_core(engine, core, function):
 
 
 def primal_sums(engine, steps, core):
-    """Terms of the objective, and what the repair of the dual point costs.
+    """Terms of the objective, and what the repair of the dual point needs.
 
     Parameters
     ----------
@@ -476,9 +477,8 @@ def primal_sums(engine, steps, core):
 
     Returns
     -------
-    sums : (3 + E,) array
-        HAADF term, divergence, regularization, and how far E'q of each element is from the
-        fields D p.
+    sums : (3,) array
+        HAADF term, divergence and regularization.
     largest : (2, E) array
         Value of measured and present maps, and norm of D (grad x - v) or v.
     """
@@ -486,7 +486,7 @@ def primal_sums(engine, steps, core):
     elements, _, columns = data.counts.shape
 
     def rows(row, row_end):
-        out, largest = np.zeros(3 + elements), np.zeros((2, elements))
+        out, largest = np.zeros(3), np.zeros((2, elements))
         primal_rows(
             state, data, steps.fidelity, steps.chem.astype(float), float(steps.curvature_ratio),
             row, row_end, core[2], core[3], np.empty((2, columns)), out, largest,
@@ -501,17 +501,27 @@ def dual_sum(engine, steps, core, scale, limits, use_bounds):
     """Dual value of the pixels of ``core``, the dual field of each element times ``scale`` (E,).
 
     ``limits`` (E,) bound the maps where ``use_bounds``, or where r cannot be raised.
+
+    Returns
+    -------
+    value : float
+        Of TGV without what the difference between the dual fields costs.
+    apart : (E,) array
+        That difference, the sum of abs(E'q - D p).
     """
     state, data = engine.state, engine.data
     elements, _, columns = data.counts.shape
 
     def rows(row, row_end):
-        return dual_rows(
+        out = np.zeros(1 + elements)
+        dual_rows(
             state, data, steps.fidelity, steps.chem.astype(float), scale, limits, use_bounds,
-            row, row_end, core[2], core[3], np.empty((elements + 8, columns)),
+            row, row_end, core[2], core[3], np.empty((2 * elements + 6, columns)), out,
         )  # fmt: skip
+        return out
 
-    return sum(_map_core(engine, core, rows))
+    value, *apart = sum(_map_core(engine, core, rows)).tolist()
+    return value, np.array(apart)
 
 
 def must_bound(data):
@@ -547,14 +557,15 @@ def certify(engine, steps, bounds, with_dual=True):
     alone = np.where(weights > 0, brightest / np.where(weights > 0, weights, 1.0), 0.0)
     limits = np.where(np.isfinite(bounds), bounds, HIGHEST * np.maximum(highest, alone))
 
-    scale, cost = np.full(elements, ROUNDING), float((sums[3:] * STEEPEST * steepest).sum())
-    dual = dual_sum(engine, steps, core, scale, limits, False)
+    def dual(scale, use_bounds=False):
+        value, apart = dual_sum(engine, steps, core, scale, limits, use_bounds)
+        return value - float((apart * STEEPEST * steepest).sum())
+
+    scale, total = np.full(elements, ROUNDING), haadf + divergence + regularization
+    best = max(dual(scale), 0.0)
     if ((weights > 0) & (weights < FAINT * weights.max())).any():
-        dual = max(dual, dual_sum(engine, steps, core, scale, limits, True))
-    dual = max(dual - cost, 0.0)
-    total = haadf + divergence + regularization
+        best = max(best, dual(scale, True))
     if must_bound(data) and total > 0:
-        shrunk = scale * (1.0 - SHRINKAGE * (1.0 - dual / total))
-        dual = max(dual, dual_sum(engine, steps, core, shrunk, limits, False) - cost)
+        best = max(best, dual(scale * (1.0 - SHRINKAGE * (1.0 - best / total))))
     # All three terms are sums of squares, divergences and norms.
-    return Certificate(haadf, divergence, regularization, dual)
+    return Certificate(haadf, divergence, regularization, best)

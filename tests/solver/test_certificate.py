@@ -14,8 +14,13 @@ from test_independent_solver import (
     specimen,
 )
 
-from hyperspy_fusedmm.solver import FusionProblem, default_strength, haadf_guide, solve
-from hyperspy_fusedmm.solver import certificate
+from hyperspy_fusedmm.solver import (
+    FusionProblem,
+    certificate,
+    default_strength,
+    haadf_guide,
+    solve,
+)
 from hyperspy_fusedmm.solver._rows import Data
 from hyperspy_fusedmm.solver.certificate import certify, nearest_flow_row
 from hyperspy_fusedmm.solver.generalized_variation import generalized_variation
@@ -259,7 +264,8 @@ def test_nearest_flow_is_the_nearest_that_the_ball_allows():
     np.testing.assert_allclose(distance[outside], nearest[outside], rtol=2e-3, atol=1e-5)
     inner = np.zeros(shape, bool)
     inner[:-1, :-1] = True
-    inverse = flow + (flow * exact[:, 0]).sum(axis=0) / (1 - (exact[:, 0] ** 2).sum(axis=0)) * exact[:, 0]
+    guide = exact[:, 0]
+    inverse = flow + (flow * guide).sum(axis=0) / (1 - (guide**2).sum(axis=0)) * guide
     within = np.sqrt((inverse**2).sum(axis=0)) < strength
     np.testing.assert_array_equal(within[inner], ~outside[inner])
 

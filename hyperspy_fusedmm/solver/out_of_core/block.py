@@ -4,7 +4,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..certificate import FAINT, HIGHEST, ROUNDING, STEEPEST, dual_sum, must_bound, primal_sums
+from ..certificate import (
+    FAINT,
+    HIGHEST,
+    ROUNDING,
+    STEEPEST,
+    dual_sum,
+    must_bound,
+    primal_sums,
+)
 from ..primal_dual import Scaled, certified_iteration
 from ..tile_engine import TileEngine
 from .lazy_problem import LazyProblem, WholeImage
@@ -126,19 +134,20 @@ class _Block:
         highest = np.maximum(highest, whole.highest)
         limits = np.where(np.isfinite(whole.bounds), whole.bounds, HIGHEST * highest)
         scale = np.full(elements, ROUNDING)
-        raised = dual_sum(self.engine, self.steps, self.core, scale, limits, False)
+
+        def dual(part=0.0, use_bounds=False):
+            shrunk = (1.0 - part) * scale
+            return dual_sum(self.engine, self.steps, self.core, shrunk, limits, use_bounds)
+
+        raised, apart = dual()
         weights = np.array([image.max() for image in self.data.weights])
         bounded = raised
         if ((weights > 0) & (weights < FAINT * weights.max())).any():
-            bounded = dual_sum(self.engine, self.steps, self.core, scale, limits, True)
+            bounded, _ = dual(use_bounds=True)
         # Every chunk tries the same: the dual fields go on from one to the next.
-        shrunk = [
-            dual_sum(self.engine, self.steps, self.core, (1 - part) * scale, limits, False)
-            for part in SHRINKAGES
-        ]
+        shrunk = [dual(part)[0] for part in SHRINKAGES]
         values = [
-            *sums[:3], iterations, must_bound(self.data), raised, bounded, *shrunk,
-            *sums[3:], *steepest,
+            *sums, iterations, must_bound(self.data), raised, bounded, *shrunk, *apart, *steepest
         ]  # fmt: skip
         return np.array(values, dtype=float)
 
