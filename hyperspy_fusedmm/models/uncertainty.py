@@ -51,10 +51,11 @@ class Uncertainty(Composition):
         Parameters
         ----------
         method : {"bootstrap", "hessian"}, default "bootstrap"
-            "bootstrap": counts and HAADF images are drawn from a slightly rougher version of the fused
-            maps and fused with the weights of this fit; the error is the root of variance plus squared
-            bias, plus what the counts contradict the fused maps by. It takes the time of about ten fits, once: later calls with the same options, and
-            :meth:`covariance` and :meth:`region_error`, use the same refits.
+            "bootstrap": counts and HAADF images are drawn from a rougher version of the fused maps and fused
+            with the strengths of this fit, and with weights and offset of the HAADF image drawn from their
+            covariance; the error is the root of variance plus squared bias, plus what the counts
+            contradict the fused maps by. It takes the time of about ten fits, once: later calls with the
+            same options, and :meth:`covariance` and :meth:`region_error`, use the same refits.
             "hessian": the published bound, from the curvature of HAADF term and likelihood at every
             pixel. It is instant, but says what a pixel on its own would know: regularization, with the
             noise it removes and the bias it adds, is left out.
@@ -82,8 +83,8 @@ class Uncertainty(Composition):
 
         Notes
         -----
-        Neither method knows of errors of the weights and the offset of the HAADF image, which both take
-        as given.
+        "hessian" takes weights and offset of the HAADF image as known; so does "bootstrap" where they were
+        given. Neither knows of a HAADF image that is no weighted sum of the maps.
 
         References
         ----------
@@ -316,6 +317,7 @@ class Uncertainty(Composition):
                     self._solved_problem(),
                     result["maps"],
                     **options,
+                    weights_covariance=self._setup["weights_covariance"],
                     num_workers=num_workers,
                     callback=lambda done, total: bar.update(done - bar.n),
                 )

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
 from hyperspy_fusedmm.solver import (
     FusionProblem,
@@ -10,6 +11,7 @@ from hyperspy_fusedmm.solver import (
     solve,
     upper_limit,
 )
+from hyperspy_fusedmm.solver.bootstrap import PILOT_STRENGTHS
 from hyperspy_fusedmm.solver.smoothing import BLUR_WIDTHS, kernel_energy
 from hyperspy_fusedmm.solver.upper_limit import poisson_limit
 
@@ -125,11 +127,52 @@ def test_error_of_a_region_is_that_of_its_mean(errors):
     assert (region < errors.standard_error[:, mask].mean(axis=1)).all()
     rms = np.sqrt((errors.errors[:, :, 4, 5] ** 2).mean(axis=0))
     # Student's t with 5 degrees of freedom: 2.571 in place of 1.960.
-    # What was measured there lies off by chance as well: that counts beyond its noise only.
-    misfit = np.maximum(errors.residual[:, 4, 5] ** 2 - errors.noise[:, 4, 5], 0)
+    # What was measured there lies off by chance as well: that counts beyond twice its noise only.
+    misfit = np.maximum(errors.residual[:, 4, 5] ** 2 - 4 * errors.noise[:, 4, 5], 0)
     np.testing.assert_allclose(
         errors.region_error(one), np.hypot(2.5706 / 1.9600 * rms, np.sqrt(misfit)), rtol=1e-3
     )
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0, 9.0])
+def test_the_pilot_is_the_square_root_of_the_smoother(smoothing):
+    factors = [1 / (1 + strength * smoothing) for strength in PILOT_STRENGTHS]
+    assert np.mean(factors) == pytest.approx((1 + smoothing) ** -0.5, rel=0.05)
+
+
+@pytest.mark.parametrize("regularization, strength", [("tv", 1.5), ("tgv", 2.0)])
+def test_detail_that_was_smoothed_away_is_in_the_error(regularization, strength):
+    ratios = []
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        truth = gaussian_filter(rng.normal(size=(48, 48)), 3.0, mode="wrap")
+        truth = np.exp(0.7 * truth / truth.std())[None]
+        problem = FusionProblem(
+            rng.poisson(truth), lambda_tv=strength, regularization=regularization
+        )
+        maps = solve(problem).maps
+        found = bootstrap(problem, maps, replicates=8).standard_error
+        ratios.append(np.sqrt((found**2).mean() / ((maps - truth) ** 2).mean()))
+    assert 0.95 < np.mean(ratios) < 1.5
+
+
+def test_weights_that_are_not_well_known_make_the_error_larger(problem, maps, errors):
+    relative = 0.1
+    covariance = np.zeros((3, 3))
+    covariance[:2, :2] = relative**2 * np.outer(problem.weights, problem.weights)
+    found = bootstrap(problem, maps, replicates=40, weights_covariance=covariance)
+    before = bootstrap(problem, maps, replicates=40)
+    # All weights too large by a part make the maps that the image determines too small by the same.
+    determined = np.tensordot(problem.weights, maps, 1).mean()
+    spread = [np.tensordot(problem.weights, b.errors.mean(axis=(2, 3)).T, 1).std() for b in (before, found)]
+    assert np.sqrt(spread[1] ** 2 - spread[0] ** 2) == pytest.approx(relative * determined, rel=0.35)
+    nothing = bootstrap(problem, maps, replicates=6, weights_covariance=np.zeros((3, 3)))
+    np.testing.assert_array_equal(nothing.errors, errors.errors)
+
+
+def test_covariance_of_the_weights_of_another_shape_is_refused(problem, maps):
+    with pytest.raises(ValueError, match=r"weights_covariance must have the shape \(3, 3\)"):
+        bootstrap(problem, maps, weights_covariance=np.eye(2))
 
 
 def test_maps_that_the_counts_contradict_have_larger_errors(problem, maps, errors):
