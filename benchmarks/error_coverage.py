@@ -10,6 +10,9 @@ are those of a plain fit, chosen from the data, unless --regularization is given
 
     python benchmarks/error_coverage.py                       # all doses, 96 x 96
     python benchmarks/error_coverage.py --doses 0.3 3 --size 64
+    python benchmarks/error_coverage.py --real                # frames of quantum dots that were not fused
+
+The last needs the data sets, see accuracy_real.py.
 """
 
 import argparse
@@ -17,6 +20,7 @@ import warnings
 from functools import partial
 
 import numpy as np
+from accuracy_real import quantum_dots, some_frames
 
 import hyperspy_fusedmm as fmm
 
@@ -90,6 +94,39 @@ def study(model, truth, replicates):
         }
 
 
+def held_out_frames(count, seed, replicates):
+    """Mean square, per element, of standardised differences of sums over regions of frames that were not fused.
+
+    The difference is divided by the root of the squared error of the fused sum and the variance of the
+    counts that were held out: mean squares of 1 are right, smaller ones are errors that are too large.
+    """
+    maps, images = quantum_dots()
+    chosen = np.random.default_rng(seed).permutation(len(images))[:count]
+    recording = some_frames(maps, images, chosen)
+    model = recording.maps.create_model(recording.haadf)
+    model.fit(show_progressbar=False)
+    fused, scale = model.fused.data, recording.scale
+    ratios = []
+    for mask in regions(np.ones(fused.shape[1:], bool)):
+        found = fused[:, mask].sum(axis=1, dtype=float)
+        held_out = recording.held_out[:, mask].sum(axis=1) / scale
+        error = mask.sum() * model.region_error(
+            mask, replicates=replicates, show_progressbar=False
+        )
+        ratios.append((held_out - found) / np.sqrt(error**2 + found / scale))
+    return model.maps.elements, np.mean(np.square(ratios), axis=0), len(ratios)
+
+
+def real(counts, seeds, replicates):
+    """Print the table of the frames that were held out."""
+    print("frames seed regions | mean square of standardised differences per element")
+    for count in counts:
+        for seed in seeds:
+            elements, squares, number = held_out_frames(count, seed, replicates)
+            line = "  ".join(f"{name} {value:.2f}" for name, value in zip(elements, squares))
+            print(f"{count:6d} {seed:4d} {number:7d} | {line}", flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--specimens", nargs="+", choices=SPECIMENS, default=list(SPECIMENS))
@@ -99,8 +136,11 @@ def main():
     parser.add_argument("--replicates", type=int, default=15)
     parser.add_argument("--regularization", choices=("auto", "tv", "tgv"), default="auto")
     parser.add_argument("--known", action="store_true", help="give weights, offset and noise")
+    parser.add_argument("--real", action="store_true", help="held-out frames of quantum dots")
     chosen = parser.parse_args()
     warnings.simplefilter("ignore")
+    if chosen.real:
+        return real((2, 8), chosen.seeds, chosen.replicates)
     print("specimen   dose element | bootstrap 95 68 | regions 95 68 | Hessian 95 68 | mean error / RMSE")
     for name in chosen.specimens:
         found = {}
