@@ -38,7 +38,7 @@ __all__ = ["Bootstrap", "bootstrap", "data_widths", "resolved_pixels"]
 # Strengths of the solutions that make the pilot, relative to the fit's: Gauss-Chebyshev points of the mean
 # over angles. Three give sqrt(h) to 5 % down to h = 0.1.
 PILOT_STRENGTHS = tuple(float(np.cos(np.pi * k / 12) ** 2) for k in (1, 3, 5))
-# The measured maps contradict the fused ones where their mean differs by so many standard deviations.
+# The measured maps contradict the fused ones at a pixel where their mean differs by so many standard deviations.
 SIGNIFICANT = 2.0
 # Least value of the pilot, in counts per area that the data resolve. From exact zeros nothing but
 # zeros would be drawn, and they would come out as known without error.
@@ -167,7 +167,7 @@ class Bootstrap:
         degrees = len(means) - 1
         widening = t.ppf(0.975, degrees) / norm.ppf(0.975)
         misfit = self.residual[:, mask].mean(axis=1, dtype=float) ** 2
-        misfit -= SIGNIFICANT**2 * self.noise[:, mask].mean(axis=1, dtype=float) / mask.sum()
+        misfit -= self.noise[:, mask].mean(axis=1, dtype=float) / mask.sum()
         return np.sqrt(widening**2 * (means**2).mean(axis=0) + np.maximum(misfit, 0.0))
 
 

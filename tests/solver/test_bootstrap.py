@@ -127,8 +127,8 @@ def test_error_of_a_region_is_that_of_its_mean(errors):
     assert (region < errors.standard_error[:, mask].mean(axis=1)).all()
     rms = np.sqrt((errors.errors[:, :, 4, 5] ** 2).mean(axis=0))
     # Student's t with 5 degrees of freedom: 2.571 in place of 1.960.
-    # What was measured there lies off by chance as well: that counts beyond twice its noise only.
-    misfit = np.maximum(errors.residual[:, 4, 5] ** 2 - 4 * errors.noise[:, 4, 5], 0)
+    # What was measured there lies off by chance as well: that counts beyond its noise only.
+    misfit = np.maximum(errors.residual[:, 4, 5] ** 2 - errors.noise[:, 4, 5], 0)
     np.testing.assert_allclose(
         errors.region_error(one), np.hypot(2.5706 / 1.9600 * rms, np.sqrt(misfit)), rtol=1e-3
     )
