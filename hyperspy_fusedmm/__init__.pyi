@@ -1,11 +1,13 @@
 __all__ = [
     "__version__",
+    "compute_together",
     "data",
     "element_maps",
     "ElementMaps",
     "FusedMultiModal",
     "LazyElementMaps",
     "load_velox",
+    "save_together",
     "sensitivities_from_factors",
 ]
 
@@ -16,3 +18,4 @@ from .models.fused_multi_modal import FusedMultiModal
 from .models.sensitivities import sensitivities_from_factors
 from .signals._lazy_element_maps import LazyElementMaps
 from .signals.element_maps import ElementMaps, element_maps
+from .signals.together import compute_together, save_together

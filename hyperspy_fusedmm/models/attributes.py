@@ -18,6 +18,16 @@ class Attributes:
             raise RuntimeError("The model is not fitted yet: call fit() first.")
         return self._result
 
+    @property
+    def _found_maps(self):
+        """Fused maps (E, R, C) in the units of the objective."""
+        return self._fitted["maps"]
+
+    def _known(self, name, kind):
+        """A result of the last fit, None as long as lazy maps were not computed."""
+        value = self._fitted[name]
+        return None if value is None else kind(value)
+
     # What was given or chosen
 
     @property
@@ -174,7 +184,7 @@ class Attributes:
     def regularization_weights(self):
         """Strength of the regularization per pixel relative to ``lambda_tv``, shape (E, R, C)."""
         weights = self._fitted["regularization_weights"]
-        return np.broadcast_to(1.0, self._fitted["maps"].shape) if weights is None else weights
+        return np.broadcast_to(1.0, self._found_maps.shape) if weights is None else weights
 
     @property
     def selection(self):
@@ -200,14 +210,18 @@ class Attributes:
     def gap(self):
         """Duality gap (float): the objective is at most this far above its minimum.
 
-        NaN where nothing bounds that: for ``forward="power"`` and after gradient descent.
+        NaN where nothing bounds that: for ``forward="power"`` and after gradient descent. None as long as
+        the fused maps of a large lazy scan were not computed or saved.
         """
-        return float(self._fitted["gap"])
+        return self._known("gap", float)
 
     @property
     def relative_gap(self):
-        """Duality gap relative to the objective with the likelihood as a divergence (float)."""
-        return float(self._fitted["relative_gap"])
+        """Duality gap relative to the objective with the likelihood as a divergence (float).
+
+        None where ``gap`` is.
+        """
+        return self._known("relative_gap", float)
 
     @property
     def stationarity(self):
@@ -226,19 +240,23 @@ class Attributes:
 
     @property
     def iterations(self):
-        """Iterations of the last fit (int)."""
-        return int(self._fitted["iterations"])
+        """Iterations of the last fit (int); None as long as the maps of a large lazy scan were not computed."""
+        return self._known("iterations", int)
 
     @property
     def converged(self):
-        """Whether the last fit reached its tolerance (bool); gradient descent has none, so never does."""
-        return bool(self._fitted["converged"])
+        """Whether the last fit reached its tolerance (bool); gradient descent has none, so never does.
+
+        None as long as the maps of a large lazy scan were not computed or saved.
+        """
+        return self._known("converged", bool)
 
     @property
     def history(self):
         """Terms, total and gap against iteration: dict of arrays of equal length.
 
         The names are "iteration", "haadf", "chem", "tv", "total" and "gap"; for ``forward="power"``
-        "stationarity" takes the place of "gap", and after gradient descent there is neither.
+        "stationarity" takes the place of "gap", and after gradient descent there is neither. None as long as
+        the maps of a large lazy scan were not computed or saved, and of length 1 afterwards.
         """
-        return {name: np.array(values) for name, values in self._fitted["history"].items()}
+        return self._known("history", lambda found: {k: np.array(v) for k, v in found.items()})

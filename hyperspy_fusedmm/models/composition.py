@@ -81,9 +81,19 @@ class Composition:
     @property
     def fused(self):
         fused = super().fused
-        if self.preset is None:
-            fused.metadata.FusedMultiModal.kept_counts = self._kept_counts().tolist()
+        kept = self.kept_counts
+        if kept is not None:
+            fused.metadata.FusedMultiModal.kept_counts = kept.tolist()
         return fused
+
+    @property
+    def kept_counts(self):
+        """Share of the net counts of each element that is in its fused map, shape (E,).
+
+        None for maps scaled by a preset, and as long as the maps of a large lazy scan were not computed or
+        saved.
+        """
+        return None if self.preset is not None else self._kept_counts()
 
     def atomic_percent(
         self,

@@ -175,8 +175,8 @@ class Diagnosis:
         RuntimeError
             Before :meth:`fit`, or if there is no HAADF image.
         """
-        result = self._diagnosed()
-        share = self._like_maps(haadf_influence(self._solved_problem(), result["maps"]))
+        self._diagnosed()
+        share = self._like_maps(self._at_every_pixel(haadf_influence))
         share.metadata.General.title = (
             f"{self.signal.metadata.General.title} (influence of the HAADF image)".strip()
         )

@@ -94,8 +94,8 @@ class FitOptions:
         for name, value in (("scratch", scratch), ("resume", resume)):
             if value is not None:
                 raise NotImplementedError(
-                    f"{name}: found {value!r}, but these maps are fitted in memory; only fuse() of lazy maps of more "
-                    "than 1024 x 1024 pixels works chunk by chunk. Leave it None."
+                    f"{name}: found {value!r}, but these maps are fitted in memory; only lazy maps of more than "
+                    "1024 x 1024 pixels are fused chunk by chunk. Leave it None."
                 )
         checks.choice(solver, tuple(MAX_ITERATIONS), "solver")
         checks.choice(regularization, ("auto", "tv", "tgv"), "regularization")

@@ -100,9 +100,10 @@ class Fitting:
         seed : int, default 0
             Seed of what the automatic choice draws at random.
         scratch : path, optional
-            Folder for work out of memory; only for :meth:`ElementMaps.fuse` of large lazy maps.
+            Of lazy maps of more than 1024 x 1024 pixels: an empty or new folder for what does not fit in
+            memory; a temporary one if not given.
         resume : path, optional
-            Continue the work found there.
+            Scratch folder of an interrupted run of the same fit, to go on with.
         show_progressbar : bool, optional
             None means as HyperSpy's preferences say.
         num_workers : int, optional
@@ -147,27 +148,31 @@ class Fitting:
         >>> model.converged and 0 <= model.relative_gap <= 1e-3
         True
         """
-        counts = scaled_maps(self._counts(), self._setup)
-        options = self._options(
-            counts.shape,
-            lambda_haadf=lambda_haadf,
-            lambda_chem=lambda_chem,
-            lambda_tv=lambda_tv,
-            regularization=regularization,
-            guided=guided,
-            regularization_weights=regularization_weights,
-            solver=solver,
-            initial=initial,
-            tolerance=tolerance,
-            max_iterations=max_iterations,
-            tv_iterations=tv_iterations,
-            seed=seed,
-            scratch=scratch,
-            resume=resume,
-            num_workers=num_workers,
-        )
         if show_progressbar is None:
             show_progressbar = preferences.General.show_progressbar
+        given = {
+            "lambda_haadf": lambda_haadf,
+            "lambda_chem": lambda_chem,
+            "lambda_tv": lambda_tv,
+            "regularization": regularization,
+            "guided": guided,
+            "regularization_weights": regularization_weights,
+            "solver": solver,
+            "initial": initial,
+            "tolerance": tolerance,
+            "max_iterations": max_iterations,
+            "tv_iterations": tv_iterations,
+            "seed": seed,
+            "scratch": scratch,
+            "resume": resume,
+            "num_workers": num_workers,
+        }
+        self._fit(given, show_progressbar)
+
+    def _fit(self, given, show_progressbar):
+        """Decide, solve, and keep what was found."""
+        counts = scaled_maps(self._counts(), self._setup)
+        options = self._options(counts.shape, **given)
         settings, near = self._settings(options, counts, show_progressbar)
         start, settings["initial"] = self._start(options, settings, counts.shape, near)
         problem = self._problem(settings, counts)
@@ -188,6 +193,12 @@ class Fitting:
         self._state = solution.state
         self.events.fitted.trigger(self)
         _warn(options, problem.forward, solution)
+
+    def _decision(self, given, show_progressbar):
+        """Checked options of a fit, and its settings with everything "auto" decided; nothing is solved."""
+        counts = scaled_maps(self._counts(), self._setup)
+        options = self._options(counts.shape, **given)
+        return options, self._settings(options, counts, show_progressbar)[0]
 
     def _options(self, shape, **given):
         """Options of a fit, checked, with what the preset has for them."""

@@ -223,6 +223,9 @@ noise, preset, dictionary
         self._result = _computed(self._result)
         rows, columns = self.axes_manager.signal_axes[::-1]
         shape = (len(self._setup["names"]), rows.size, columns.size)
+        if self._result is not None and self._result["maps"] is None:
+            # It was fitted chunk by chunk, which keeps no maps.
+            self._result = None
         if self._result is not None and self._result["maps"].shape != shape:
             raise ValueError(
                 f"dictionary: found a model of maps of shape {self._result['maps'].shape}, but these "

@@ -154,12 +154,45 @@ def haadf_image(haadf, maps):
     UserWarning
         If image and maps begin at different places.
     """
+    image = image_on_grid(haadf, maps)
+    image = image._deepcopy_with_new_data(np.array(values_of(image)))
+    if image._lazy:
+        image._lazy = False
+        image._assign_subclass()
+    _check_contrast(image.data)
+    return image
+
+
+def image_on_grid(haadf, maps):
+    """A HAADF image that lies on the grid of the maps; its values are not looked at.
+
+    Parameters
+    ----------
+    haadf : Signal2D, or array of shape (R, C)
+    maps : ElementMaps
+
+    Returns
+    -------
+    Signal2D
+        Lazy if `haadf` is; its values are not copied.
+
+    Raises
+    ------
+    ValueError
+        If it is not one image of real numbers, or lies on another grid.
+
+    Warns
+    -----
+    UserWarning
+        If image and maps begin at different places.
+    """
     from hyperspy.signal import BaseSignal
-    from hyperspy.signals import Signal2D
+    from hyperspy.signals import LazySignal2D, Signal2D
 
     grid = maps.axes_manager.signal_axes[::-1]
     if not isinstance(haadf, BaseSignal):
-        array = values_of(haadf)
+        lazy = hasattr(haadf, "dask")
+        array = haadf if lazy else values_of(haadf)
         if array.ndim != 2 or array.dtype.kind not in "buif":
             raise ValueError(
                 f"haadf: found {type(haadf).__name__} of shape {array.shape} and type {array.dtype}; "
@@ -168,7 +201,7 @@ def haadf_image(haadf, maps):
         axes = [axis.get_axis_dictionary() for axis in grid]
         for axis, size in zip(axes, array.shape):
             axis["size"] = size
-        haadf = Signal2D(array.copy(), axes=axes)
+        haadf = (LazySignal2D if lazy else Signal2D)(array, axes=axes)
         haadf.metadata.General.title = "HAADF"
     dimensions = (haadf.axes_manager.navigation_dimension, haadf.axes_manager.signal_dimension)
     if dimensions not in ((0, 2), (2, 0)) or haadf.data.dtype.kind not in "buif":
@@ -180,11 +213,6 @@ def haadf_image(haadf, maps):
     grids = image.axes_manager.signal_axes[::-1], grid
     check_same_grid(*grids, "haadf", "the element maps")
     warn_of_other_origin(*grids, "haadf", "the element maps")
-    image = image._deepcopy_with_new_data(np.array(values_of(image)))
-    if image._lazy:
-        image._lazy = False
-        image._assign_subclass()
-    _check_contrast(image.data)
     return image
 
 

@@ -13,10 +13,9 @@ class Outcome:
     @property
     def fused(self):
         """Fused maps (ElementMaps) with the axes and metadata of the measured maps; lazy if they are."""
-        result = self._fitted
-        fused = self._like_maps(restored_maps(result["maps"], self._setup))
+        fused = self._like_maps(restored_maps(self._found_maps, self._setup))
         fused.metadata.General.title = f"{self.signal.metadata.General.title} (fused)".strip()
-        fused.metadata.set_item("FusedMultiModal", provenance(self._setup, result))
+        fused.metadata.set_item("FusedMultiModal", self._provenance())
         # The fused maps are net: subtracted once, a background is none of theirs.
         if fused.metadata.has_item("Background"):
             del fused.metadata.Background
@@ -31,7 +30,7 @@ class Outcome:
     def haadf_residual(self):
         """HAADF image minus its fit (Signal2D)."""
         predicted = self._predicted_haadf()
-        return self._like_haadf(np.asarray(self._haadf.data, dtype=float) - predicted, "residual")
+        return self._like_haadf(self._haadf.data.astype(float) - predicted, "residual")
 
     def objective(self, maps=None):
         """The terms of the objective.
@@ -44,7 +43,8 @@ class Outcome:
         Returns
         -------
         dict
-            "haadf", "chem", "regularization" and "total" (floats), weights included.
+            "haadf", "chem", "regularization" and "total" (floats), weights included. None as long as the
+            maps of a large lazy scan were not computed or saved.
 
         Raises
         ------
@@ -65,7 +65,7 @@ class Outcome:
         """
         result = self._fitted
         if maps is None:
-            return {name: float(value) for name, value in result["terms"].items()}
+            return self._known("terms", lambda terms: {k: float(v) for k, v in terms.items()})
         x, shape = checks.values_of(maps), result["maps"].shape
         if x.shape != shape and (1,) + x.shape != shape:
             raise ValueError(f"maps: found an array of shape {x.shape}; {shape} is needed.")
@@ -95,7 +95,7 @@ class Outcome:
         background = self._setup["background"]
         if background.ndim == 1:
             background = background[:, np.newaxis, np.newaxis]
-        expected = self._like_maps(restored_maps(self._fitted["maps"] + background, self._setup))
+        expected = self._like_maps(restored_maps(self._found_maps + background, self._setup))
         title = self.signal.metadata.General.title
         expected.metadata.General.title = f"{title} from fitted model".strip()
         return expected
@@ -155,19 +155,23 @@ class Outcome:
 
         return plot_maps(self, elements=elements, errors=errors)
 
+    def _provenance(self):
+        """For ``metadata.FusedMultiModal``."""
+        return provenance(self._setup, self._fitted)
+
     def _predicted_haadf(self):
         if self._haadf is None:
             raise RuntimeError(
                 "The model has no HAADF image: pass one to create_model() to get its fit."
             )
-        signal = self._setup["weights"][:, np.newaxis, np.newaxis] * self._fitted["maps"]
+        signal = self._setup["weights"][:, np.newaxis, np.newaxis] * self._found_maps
         if self.forward == "power":
             signal = signal**self.gamma
         return restored_image(self.haadf_offset + signal.sum(axis=0), self._setup)
 
     def _like_maps(self, values):
         data = values.reshape(self.signal.data.shape)
-        if self.signal._lazy:
+        if self.signal._lazy and isinstance(data, np.ndarray):
             import dask.array as da
 
             data = da.from_array(data, chunks=self.signal.data.chunks)
@@ -175,5 +179,8 @@ class Outcome:
 
     def _like_haadf(self, values, suffix):
         image = self._haadf._deepcopy_with_new_data(values)
+        if not isinstance(values, np.ndarray) and not image._lazy:
+            image._lazy = True
+            image._assign_subclass()
         image.metadata.General.title = f"{self._haadf.metadata.General.title} {suffix}".strip()
         return image

@@ -6,6 +6,8 @@ from .._version import __version__
 
 # Kept in the model, but too large, or of no use, beside the fused maps.
 _NOT_TOLD = ("names", "maps", "terms", "history", "regularization_weights", "noise", "selection")
+# Not known before lazy maps are computed.
+_TO_COME = ("iterations", "converged", "gap", "relative_gap", "kept_counts", "gap_by_chunk")
 
 
 def provenance(setup, result):
@@ -19,7 +21,7 @@ def provenance(setup, result):
     setup : dict
         What was given to the model or chosen by it.
     result : dict
-        What was given to the fit or found by it.
+        What was given to the fit or found by it; its ``history`` is None before lazy maps are computed.
 
     Returns
     -------
@@ -32,6 +34,8 @@ def provenance(setup, result):
             {name: _plain(value) for name, value in source.items() if name not in _NOT_TOLD}
         )
     told["regularization_weights"] = told.pop("regularization_weights_rule")
+    if result["history"] is None:
+        return {name: value for name, value in told.items() if name not in _TO_COME}
     told["objective"] = {name: float(value) for name, value in result["terms"].items()}
     told["history"] = {name: _plain(np.asarray(v)) for name, v in result["history"].items()}
     return told

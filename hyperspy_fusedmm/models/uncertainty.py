@@ -8,7 +8,6 @@ from ..solver import bootstrap, hessian_covariance, hessian_variance, upper_limi
 from ..solver.bootstrap import LEAST_COUNTS, data_widths, resolved_pixels
 from . import checks
 from .composition import Composition
-from .provenance import provenance
 from .scaling import scaled_maps
 
 METHODS = ("bootstrap", "hessian")
@@ -104,7 +103,7 @@ class Uncertainty(Composition):
         checks.choice(method, METHODS, "method")
         told = {"method": method}
         if method == "hessian":
-            values = np.sqrt(hessian_variance(self._solved_problem(), self._fitted["maps"]))
+            values = np.sqrt(self._at_every_pixel(hessian_variance))
         else:
             found = self._refits(replicates, seed, show_progressbar, num_workers)
             values = found.standard_error
@@ -159,21 +158,23 @@ class Uncertainty(Composition):
         RuntimeError, ValueError
             As :meth:`standard_error`.
         """
-        from hyperspy.signals import Signal2D
+        from hyperspy.signals import LazySignal2D, Signal2D
 
         checks.choice(method, METHODS, "method")
         if method == "hessian":
-            values = hessian_covariance(self._solved_problem(), self._fitted["maps"])
+            values = self._at_every_pixel(hessian_covariance, pairs=True)
         else:
             values = self._refits(replicates, seed, show_progressbar, num_workers).covariance()
         scale = self._setup["map_scale"]
         values = values * np.multiply.outer(scale, scale)[:, :, np.newaxis, np.newaxis]
-        covariance = Signal2D(values.astype(np.float32), axes=self._axes_of_pairs(len(scale)))
+        covariance = (Signal2D if isinstance(values, np.ndarray) else LazySignal2D)(
+            values.astype(np.float32), axes=self._axes_of_pairs(len(scale))
+        )
         covariance.metadata.General.title = (
             f"{self.signal.metadata.General.title} (covariance)".strip()
         )
         covariance.metadata.set_item("Sample.elements", list(self._setup["elements"]))
-        return covariance.as_lazy() if self.signal._lazy else covariance
+        return covariance.as_lazy() if self.signal._lazy and not covariance._lazy else covariance
 
     def region_error(
         self, roi, *, replicates=REPLICATES, seed=0, show_progressbar=None, num_workers=None
@@ -284,6 +285,13 @@ class Uncertainty(Composition):
     def _region_mask(self, roi):
         return region_mask(roi, self.axes_manager.signal_axes)
 
+    def _at_every_pixel(self, function, pairs=False):
+        """A function of the problem and of its solution that looks at each pixel on its own.
+
+        It returns an array (E, R, C), or (E, E, R, C) of `pairs`.
+        """
+        return function(self._solved_problem(), self._found_maps)
+
     def _solved_problem(self):
         """The problem that the last fit solved."""
         result = self._fitted
@@ -339,7 +347,7 @@ class Uncertainty(Composition):
         scale = self._setup["map_scale"][:, np.newaxis, np.newaxis]
         maps = self._like_maps((values * scale).astype(np.float32))
         maps.metadata.General.title = f"{self.signal.metadata.General.title} ({what})".strip()
-        maps.metadata.set_item("FusedMultiModal", provenance(self._setup, self._result))
+        maps.metadata.set_item("FusedMultiModal", self._provenance())
         # A background is that of what was measured.
         if maps.metadata.has_item("Background"):
             del maps.metadata.Background

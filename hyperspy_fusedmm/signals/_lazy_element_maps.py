@@ -1,17 +1,14 @@
 """Element maps whose values are computed when they are needed."""
 
-import os
-import shutil
-import tempfile
 from pathlib import Path
 
-import dask.array as da
-from hyperspy.defaults_parser import preferences
 from hyperspy.signals import LazySignal2D
 
 from ..solver.out_of_core import solution_of
 from .element_maps import ElementMaps
-from .lazy_fusion import fuse_in_chunks, fuses_in_chunks, solved
+from .lazy_fusion import is_large, needs_memory
+from .together import compute_together, save_together
+from .warning import warn_caller
 
 
 class LazyElementMaps(ElementMaps, LazySignal2D):
@@ -30,7 +27,7 @@ class LazyElementMaps(ElementMaps, LazySignal2D):
 
     _lazy = True
 
-    def fuse(self, haadf, **options):
+    def fuse(self, haadf, *, standard_error=False, **options):
         """Fuse the element maps with the HAADF image; see :meth:`ElementMaps.fuse`.
 
         Images of more than 1024 x 1024 pixels are fused chunk by chunk, with the numbers of the whole
@@ -40,13 +37,17 @@ class LazyElementMaps(ElementMaps, LazySignal2D):
         Parameters
         ----------
         haadf : Signal2D or None
+        standard_error : bool or {"bootstrap", "hessian"}, default False
+            Of images of that size True means "hessian", which is told in a warning, since the bootstrap needs
+            all maps in memory. Compute or save fused maps and standard error together:
+            :func:`compute_together`, :func:`save_together`.
         **options
             As :meth:`ElementMaps.fuse`; ``scratch`` names an empty or new folder for what does not fit
             in memory, ``resume`` the one of an interrupted run.
 
         Returns
         -------
-        LazyElementMaps
+        LazyElementMaps, or a tuple as of :meth:`ElementMaps.fuse`
 
         Raises
         ------
@@ -58,12 +59,31 @@ class LazyElementMaps(ElementMaps, LazySignal2D):
         UserWarning
             If an option needs all maps in memory.
         """
-        if fuses_in_chunks(self, options):
-            own = ("return_model", "standard_error")
-            return fuse_in_chunks(
-                self, haadf, {name: value for name, value in options.items() if name not in own}
+        if standard_error is True and is_large(self) and not needs_memory(options):
+            warn_caller(
+                "standard_error: the bootstrap needs all maps in memory; 'hessian', a bound that knows nothing "
+                "of the regularization, is given. Ask for it to be without this warning."
             )
-        return super().fuse(haadf, **options)
+            standard_error = "hessian"
+        return super().fuse(haadf, standard_error=standard_error, **options)
+
+    def _model_class(self, options):
+        """The model for these options of the model, and of its fit where they are known."""
+        if not is_large(self):
+            return super()._model_class(options)
+        stored = options.get("dictionary")
+        if stored is not None and "chosen_on" not in stored["_setup"]:
+            return super()._model_class(options)
+        reasons = needs_memory(options)
+        if reasons:
+            warn_caller(
+                f"{', '.join(reasons)}: not available chunk by chunk; the maps "
+                f"({self.data.nbytes / 1e9:.1f} GB) are loaded into memory."
+            )
+            return super()._model_class(options)
+        from ..models.lazy_fused_multi_modal import LazyFusedMultiModal
+
+        return LazyFusedMultiModal
 
     def compute(self, close_file=False, show_progressbar=None, **kwargs):
         """Load the values into memory; fused maps are solved once, and their gap is filled in.
@@ -89,13 +109,7 @@ class LazyElementMaps(ElementMaps, LazySignal2D):
         if solution_of(self.data) is None:
             super().compute(close_file=close_file, show_progressbar=show_progressbar, **kwargs)
             return
-        maps, outcome = solved(
-            self.data, show_progressbar=_shown(show_progressbar), **kwargs
-        )
-        # A solution that is known needs no graph any more.
-        self.data = da.from_array(maps, chunks=-1)
-        self._fill_in(outcome)
-        super().compute(close_file=close_file, show_progressbar=False)
+        compute_together(self, show_progressbar=show_progressbar, close_file=close_file, **kwargs)
 
     def save(self, filename=None, overwrite=None, extension=None, **kwargs):
         """Save; fused maps are solved once, with their gap filled in, and only then written.
@@ -126,30 +140,4 @@ class LazyElementMaps(ElementMaps, LazySignal2D):
         if extension is not None:
             final = final.with_suffix("." + extension.lstrip("."))
         final = final if final.suffix else final.with_suffix(".hspy")
-        if final.exists() and not overwrite:
-            raise FileExistsError(f"filename: {final} exists already; pass overwrite=True.")
-        if not final.parent.is_dir():
-            raise FileNotFoundError(f"filename: there is no folder {str(final.parent)!r}; make it first.")
-        folder = tempfile.mkdtemp(prefix=f".{final.name}-", dir=final.parent)
-        try:
-            store = os.path.join(folder, "maps.zarr")
-            _, outcome = solved(self.data, target=store, show_progressbar=_shown(None))
-            self._fill_in(outcome)
-            written = self._deepcopy_with_new_data(da.from_zarr(store))
-            partial = os.path.join(folder, final.name)
-            super(LazyElementMaps, written).save(partial, True, **kwargs)
-            if final.is_dir():
-                shutil.rmtree(final)
-            os.replace(partial, final)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-
-    def _fill_in(self, outcome):
-        for name, value in outcome.items():
-            self.metadata.set_item(f"FusedMultiModal.{name}", value)
-
-
-def _shown(show_progressbar):
-    if show_progressbar is None:
-        return bool(preferences.General.show_progressbar)
-    return bool(show_progressbar)
+        save_together({final: self}, overwrite, **kwargs)

@@ -225,9 +225,9 @@ class ElementMaps(Signal2D):
             stack, or all with one image; see Notes.
         return_model : bool, default False
             Return the model as well, of a series a list of them: HAADF fit, residual, objective, history.
-        standard_error : bool, default False
-            Return the standard error of the fused maps as well: that of
-            :meth:`~hyperspy_fusedmm.FusedMultiModal.standard_error` with its defaults.
+        standard_error : bool or {"bootstrap", "hessian"}, default False
+            Return the standard error of the fused maps as well, by this method of
+            :meth:`~hyperspy_fusedmm.FusedMultiModal.standard_error`; True takes "bootstrap".
         **options
             Any option of :meth:`create_model` and of
             :meth:`~hyperspy_fusedmm.FusedMultiModal.fit`.
@@ -274,12 +274,14 @@ class ElementMaps(Signal2D):
             shown = {"return_model": return_model, "standard_error": standard_error}
             return fuse_series(self, haadf, **shown, **options)
         create, fit = route_options(options, self.create_model, FusedMultiModal.fit)
-        model = self.create_model(haadf, **create)
+        method = _error_method(standard_error)
+        model_class = self._model_class({**options, "standard_error": method})
+        model = model_class(self, haadf, **create)
         model.fit(**fit)
         errors = []
-        if standard_error:
+        if method:
             shared = {name: fit[name] for name in ("show_progressbar", "num_workers") if name in fit}
-            errors.append(model.standard_error(**shared))
+            errors.append(model.standard_error(method, **shared))
         results = [model.fused, *errors]
         if return_model:
             results.append(model)
@@ -382,9 +384,8 @@ class ElementMaps(Signal2D):
         >>> fmm.element_maps({"Co": counts}).create_model()
         <FusedMultiModal, title: Element maps, elements: Co, without HAADF, not fitted>
         """
-        from ..models.fused_multi_modal import FusedMultiModal
-
-        return FusedMultiModal(
+        options = {"forward": forward, "preset": preset, "dictionary": dictionary}
+        return self._model_class(options)(
             self,
             haadf,
             forward=forward,
@@ -399,6 +400,12 @@ class ElementMaps(Signal2D):
             preset=preset,
             dictionary=dictionary,
         )
+
+    def _model_class(self, options):
+        """The class of a model with these options."""
+        from ..models.fused_multi_modal import FusedMultiModal
+
+        return FusedMultiModal
 
     def plot_convergence(self, ax=None):
         """Plot how the objective and the duality gap fell while these maps were fused.
@@ -758,3 +765,14 @@ class ElementMaps(Signal2D):
             index = self.axes_manager.indices[axis.index_in_axes_manager]
             current._keep_names(self._names(), [index])
         return current
+
+
+def _error_method(standard_error):
+    """How the standard error is to be found; False where it is not."""
+    if isinstance(standard_error, (bool, np.bool_)):
+        return "bootstrap" if standard_error else False
+    if standard_error not in ("bootstrap", "hessian"):
+        raise ValueError(
+            f"standard_error: found {standard_error!r}; True, False, 'bootstrap' or 'hessian' is needed."
+        )
+    return standard_error

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import hyperspy_fusedmm as fmm
-from hyperspy_fusedmm.signals import _lazy_element_maps, lazy_fusion, sampling
+from hyperspy_fusedmm.signals import lazy_fusion, sampling, solving, together
 
 SHAPE = (90, 110)
 # Everything that would take a search.
@@ -168,9 +168,9 @@ def test_warns_where_the_tolerance_is_missed(scan):
 @pytest.mark.parametrize("suffix", ["zspy", "hspy"])
 def test_save_solves_once_and_keeps_the_gap(scan, tmp_path, monkeypatch, suffix):
     maps, haadf = scan
-    calls, original = [], lazy_fusion.solved
+    calls, original = [], together.solved
     monkeypatch.setattr(
-        _lazy_element_maps, "solved", lambda *a, **k: calls.append(1) or original(*a, **k)
+        together, "solved", lambda *a, **k: calls.append(1) or original(*a, **k)
     )
     fused = lazily(maps).fuse(haadf, tolerance=0, max_iterations=30, **OPTIONS)
     path = tmp_path / f"fused.{suffix}"
@@ -192,7 +192,7 @@ def test_failed_save_leaves_no_file(scan, tmp_path, monkeypatch):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(_lazy_element_maps, "solved", interrupt)
+    monkeypatch.setattr(together, "solved", interrupt)
     with pytest.raises(KeyboardInterrupt):
         fused.save(tmp_path / "fused.zspy")
     assert not list(tmp_path.iterdir())
@@ -255,7 +255,7 @@ class Progress:
 
     def __init__(self, monkeypatch, after=np.inf, error=KeyboardInterrupt):
         self.n, self.after, self.error = 0, after, error
-        monkeypatch.setattr(lazy_fusion, "progressbar", self.made)
+        monkeypatch.setattr(solving, "progressbar", self.made)
 
     def made(self, total, **_):
         self.total = total

@@ -3,6 +3,7 @@
 from .chunked import ChunkedSolution, solution_of, solve_chunked
 from .guide import guide_scale, lazy_haadf_guide
 from .lazy_problem import LazyProblem
+from .per_pixel import lazy_per_pixel
 from .pilot import lazy_pilot_weights
 from .report import Watch, steps_of
 from .scratch import ScratchError
@@ -14,6 +15,7 @@ __all__ = [
     "Watch",
     "guide_scale",
     "lazy_haadf_guide",
+    "lazy_per_pixel",
     "lazy_pilot_weights",
     "solution_of",
     "solve_chunked",

@@ -163,10 +163,12 @@ def certificate_of(parts, elements):
     Returns
     -------
     dict
-        ``haadf``, ``divergence``, ``regularization``, ``total``, ``gap`` and ``iterations``, and
-        ``totals``, the sums of the fused maps.
+        ``haadf``, ``divergence``, ``regularization``, ``total``, ``gap`` and ``iterations``,
+        ``totals``, the sums of the fused maps, and ``gaps`` (rows of chunks, columns of chunks), which
+        add up to the gap: what each chunk has of it.
     """
-    parts = np.asarray(parts).reshape(-1, parts.shape[-1])
+    cells = np.asarray(parts)
+    parts = cells.reshape(-1, cells.shape[-1])
     sums, largest = parts.sum(axis=0), parts.max(axis=0)
     haadf, divergence, regularization = sums[:3].tolist()
     apart = sums[SINGLE : SINGLE + elements]
@@ -174,8 +176,12 @@ def certificate_of(parts, elements):
     # Where the dual fields of TGV do not agree is charged at the steepest slope of the whole image.
     cost = float((apart * STEEPEST * steepest).sum())
     total = haadf + divergence + regularization
-    tried = sums[5:SINGLE] if largest[4] else sums[5:7]
-    dual = max(float(tried.max()) - cost, 0.0)
+    best = 5 + int(np.argmax(sums[5:SINGLE] if largest[4] else sums[5:7]))
+    dual = max(float(sums[best]) - cost, 0.0)
+    gaps = cells[..., :3].sum(axis=-1)
+    if dual > 0:
+        gaps = gaps - cells[..., best]
+        gaps += (cells[..., SINGLE : SINGLE + elements] * STEEPEST * steepest).sum(axis=-1)
     return {
         "haadf": haadf,
         "divergence": divergence,
@@ -184,6 +190,7 @@ def certificate_of(parts, elements):
         "gap": max(total - dual, 0.0),
         "iterations": int(largest[3]),
         "totals": sums[SINGLE + 2 * elements :],
+        "gaps": gaps,
     }
 
 

@@ -275,7 +275,7 @@ def _parts(graph, token, plan):
 
 
 def solution_of(array):
-    """The `ChunkedSolution` whose maps a Dask array is, or None.
+    """The `ChunkedSolution` that a Dask array of all pixels is made of, or None.
 
     What is attached to an array is lost when it is copied; its graph is not.
     """
@@ -285,7 +285,7 @@ def solution_of(array):
             token = name[len(SOLVED) :]
             plan = graph.layers[name][f"fusedmm-plan-{token}"]
             plan = getattr(plan, "value", plan)
-            if array.shape != tuple(plan.shape):
+            if array.shape[-2:] != tuple(plan.shape[1:]):
                 return None
             return ChunkedSolution(maps=array, parts=_parts(graph, token, plan), plan=plan)
     return None

@@ -121,6 +121,11 @@ class LazyProblem:
         Returns
         -------
         WholeImage
+
+        Raises
+        ------
+        ValueError
+            If maps or image hold NaN or infinite values.
         """
         arrays, elements = self.arrays, self.shape[0]
         maps = arrays["maps"]
@@ -148,6 +153,9 @@ class LazyProblem:
             wanted["inverse"] = da.where(used, inverse, 0).sum(axis=(1, 2))
             wanted["used"] = used.sum(axis=(1, 2))
         found = dict(zip(wanted, dask.compute(*wanted.values())))
+        for name, total in (("maps", found["sum"]), ("haadf", found.get("haadf", 0.0))):
+            if not np.isfinite(total).all():
+                raise ValueError(f"{name}: found NaN or infinite values; finite values are needed.")
 
         # A small part serves to check the arguments and to fill in what was not given.
         part = self.crop(slice(0, 2), slice(0, 2))
