@@ -92,6 +92,20 @@ noise, preset, dictionary
         """Not available: the bootstrap needs all maps in memory."""
         raise NotImplementedError(f"mean_standard_error {IN_MEMORY}.")
 
+    def objective(self, maps=None):
+        """The terms of the objective at the fused maps; see :meth:`FusedMultiModal.objective`.
+
+        None as long as they were not computed or saved.
+
+        Raises
+        ------
+        NotImplementedError
+            If other maps are given.
+        """
+        if maps is not None:
+            raise NotImplementedError(f"objective() at given maps {IN_MEMORY}.")
+        return super().objective()
+
     def plot_convergence(self, ax=None):
         """Plot the terms at the end, the total and the gap; see :meth:`FusedMultiModal.plot_convergence`.
 
@@ -129,6 +143,9 @@ noise, preset, dictionary
     def _check_restored(self):
         rows, columns = (axis.size for axis in self.axes_manager.signal_axes[::-1])
         self._setup, self._result = (_but_images(d, (rows, columns)) for d in (self._setup, self._result))
+        if self._haadf is not None and isinstance(self._haadf.data, da.Array):
+            self._haadf._lazy = True
+            self._haadf._assign_subclass()
         shape = (len(self._setup["names"]), rows, columns)
         if stacked(self.signal.data).shape != shape or (
             self._haadf is not None and self._haadf.data.shape != shape[1:]

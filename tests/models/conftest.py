@@ -67,6 +67,12 @@ def _small():
     return make_small()
 
 
+@pytest.fixture(scope="session")
+def larger():
+    """The specimen on more pixels; not to be changed."""
+    return make_small((60, 70))
+
+
 @pytest.fixture
 def small(_small):
     """Fresh signals for every test; what they hold is the same."""

@@ -10,8 +10,6 @@ from hyperspy_fusedmm.models.lazy_fused_multi_modal import REFUSED, LazyFusedMul
 from hyperspy_fusedmm.signals import lazy_fusion
 from hyperspy_fusedmm.solver.out_of_core import block
 
-from .conftest import make_small
-
 SHAPE = (60, 70)
 FIT = {
     "lambda_tv": 0.4, "lambda_haadf": 1.0, "regularization": "tv", "guided": False, "tolerance": 0,
@@ -25,17 +23,12 @@ def small_chunks(monkeypatch):
     monkeypatch.setattr(lazy_fusion, "CHUNK", 32)
 
 
-@pytest.fixture(scope="module")
-def _scan():
-    return make_small(SHAPE)
-
-
 @pytest.fixture
-def scan(_scan):
+def scan(larger):
     """Maps in memory, lazy maps, and what goes with them."""
-    lazy = _scan.maps.as_lazy()
+    lazy = larger.maps.as_lazy()
     lazy.data = lazy.data.rechunk((1, 25, 40))
-    return _scan.maps, lazy, _scan.haadf, _scan.scale
+    return larger.maps, lazy, larger.haadf, larger.scale
 
 
 @pytest.fixture

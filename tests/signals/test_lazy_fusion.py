@@ -210,11 +210,11 @@ def test_copies_and_slices_of_what_is_not_solved_yet(scan):
 
 def test_options_that_need_memory_say_so(scan):
     maps, haadf = scan
-    with pytest.warns(UserWarning, match="loaded into memory"):
+    with pytest.warns(UserWarning, match="initial: .*loaded into memory"):
         fused, model = lazily(maps).fuse(
-            haadf, return_model=True, tolerance=0, max_iterations=5, **OPTIONS
+            haadf, return_model=True, tolerance=0, max_iterations=5, initial="multiresolution", **OPTIONS
         )
-    assert model.iterations == 5
+    assert fused._lazy and model.iterations == 5
 
 
 def test_scratch_folder_is_used(scan, tmp_path):
