@@ -209,10 +209,12 @@ noise, preset, dictionary
         when_solved(solution, self._learn)
 
     def _guide_scale(self):
-        """Mean, noise and blur of the image for `lazy_haadf_guide`."""
+        """Noise and blur of the image for `lazy_haadf_guide`."""
         part, shape = self._sample, self._haadf.data.shape
         cut = tuple(is_sampled((length,)) for length in shape)
-        return list(guide_scale(sample_tiles(part._haadf.data, shape), cut))
+        left_out = np.broadcast_to(np.isinf(part.haadf_noise), part._haadf.data.shape)
+        images = (sample_tiles(image, shape) for image in (part._haadf.data, left_out))
+        return list(guide_scale(next(images), cut, next(images)))
 
     def _problem_of(self, result):
         """The problem of the whole image."""
@@ -228,10 +230,9 @@ noise, preset, dictionary
             lazy = image if isinstance(image, da.Array) else da.from_array(image, chunks=lazy_fusion.CHUNK)
             arguments["haadf"] = lazy
             if result["guided"]:
-                scale = result["guide_scale"]
-                # With another mean the image rounds differently, of which its gradient has most.
-                scale = (float(lazy.mean(dtype=float).compute()), *scale[1:])
-                arguments["guide"] = lazy_haadf_guide(lazy, scale)
+                arguments["guide"] = lazy_haadf_guide(
+                    lazy, result["guide_scale"], arguments["haadf_noise"]
+                )
         if result["regularization_weights_rule"] == "pilot":
             arguments["regularization_weights"] = lazy_pilot_weights(data, fidelity)
         elif result["regularization_weights"] is not None:

@@ -98,10 +98,12 @@ def haadf_guide(haadf, haadf_noise=None):
     """
     haadf = np.asarray(haadf, dtype=np.float32)
     left_out = np.isinf(np.zeros(1) if haadf_noise is None else haadf_noise)
-    if left_out.ndim == 2:
+    seen = haadf
+    if left_out.ndim == 2 and not left_out.all():
+        seen = haadf[~left_out]
         haadf = fill_left_out(haadf, left_out)
     noise = float(estimate_noise(haadf[None])[0])
-    smooth, width = chosen_blur(haadf - haadf.mean(dtype=float), noise**2)
+    smooth, width = chosen_blur(haadf - seen.mean(dtype=float), noise**2)
     return np.where(left_out, np.float32(0), guide_of(smooth, noise, width))
 
 

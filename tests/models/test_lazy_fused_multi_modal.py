@@ -216,6 +216,17 @@ def test_without_image_and_with_pilot(scan):
     assert models[1].haadf is None
 
 
+def test_pixels_of_the_image_that_are_left_out_guide_nothing(scan):
+    maps, lazy, haadf, scale = scan
+    noise, haadf = np.full(SHAPE, 1.5), haadf.deepcopy()
+    noise[10:40, 20:35], noise[5], haadf.data[15, 25] = np.inf, np.inf, 1e6
+    fused = [
+        signal.fuse(haadf, **{**FIT, **scale, "haadf_noise": noise, "guided": True})
+        for signal in (maps, lazy)
+    ]
+    close(fused[1].data, fused[0].data)
+
+
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_needs_memory_says_what_to_do(scan, name):
     _, model = both(scan)

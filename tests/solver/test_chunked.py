@@ -226,6 +226,31 @@ def test_guide(chunks):
     np.testing.assert_allclose(lazy.compute(), haadf_guide(haadf), rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("chunk", [64, 100, 1024])
+@pytest.mark.parametrize("where", ["pixels", "band", "corner"])
+def test_guide_does_not_look_where_the_noise_is_infinite(where, chunk):
+    rng = np.random.default_rng(3)
+    rows, columns = np.indices((300, 260))
+    haadf = 90 + 20 * np.sin(rows / 17) * np.sin(columns / 23) + 30 * (columns > 110)
+    haadf += 2 * rng.normal(size=haadf.shape)
+    left_out = {
+        "pixels": rng.random(haadf.shape) < 0.2,
+        "band": abs(rows - columns - 20) < 9,
+        # Farther from what is looked at than any blur reaches.
+        "corner": (rows < 190) & (columns > 70) | (rng.random(haadf.shape) < 0.01),
+    }[where]
+    noise = np.where(left_out, np.inf, 2.0)
+    haadf[left_out] = rng.uniform(0, 1e6, left_out.sum())
+    expected = haadf_guide(haadf, noise)
+    assert abs(expected).max() > 0.5
+    guide = lazy_haadf_guide(
+        da.from_array(haadf, chunks=77), guide_scale([haadf], left_out=[left_out]),
+        da.from_array(noise, chunks=50), chunk=chunk,
+    ).compute()  # fmt: skip
+    assert not guide[:, left_out].any()
+    np.testing.assert_allclose(guide, expected, rtol=0, atol=1e-6)
+
+
 def test_totals():
     given = specimen()
     maps, found = computed(solve_chunked(as_lazy(given), 0, 25, chunk=60))
@@ -240,7 +265,11 @@ def test_guide_from_tiles_is_as_blurred_as_that_of_the_whole():
     rows, columns = np.indices((512, 512))
     haadf = 90 + 20 * np.sin(rows / 37) * np.sin(columns / 53) + 5 * rng.normal(size=(512, 512))
     tiles = [haadf[r : r + 128, c : c + 128] for r in range(0, 512, 128) for c in (0, 384)]
-    mean, noise, width = guide_scale(tiles, (True, True))
+    noise, width = guide_scale(tiles, (True, True))
     whole = guide_scale([haadf])
-    assert width == whole[2] > guide_scale(tiles)[2]
-    assert noise == pytest.approx(whole[1], rel=0.02)
+    assert width == whole[1] > guide_scale(tiles)[1]
+    assert noise == pytest.approx(whole[0], rel=0.02)
+    # A tile of which nothing may be looked at does not count.
+    spoilt, nothing = [*tiles, 1e6 * tiles[0]], [np.zeros((128, 128), bool)] * len(tiles)
+    left_out = [*nothing, np.ones((128, 128), bool)]
+    assert guide_scale(spoilt, (True, True), left_out) == (noise, width)

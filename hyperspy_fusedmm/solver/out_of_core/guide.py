@@ -3,7 +3,7 @@
 import dask.array as da
 import numpy as np
 
-from ..smoothing import BLUR_WIDTHS, TRUNCATE, _kernel, blur, estimate_noise
+from ..smoothing import BLUR_WIDTHS, TRUNCATE, _kernel, blur, estimate_noise, fill_left_out
 from ..strength import guide_of
 from .grid import working_grid
 
@@ -11,10 +11,13 @@ __all__ = ["guide_scale", "lazy_haadf_guide"]
 
 # The forward difference reaches one pixel farther than the blur.
 REACH = int(TRUNCATE * max(BLUR_WIDTHS) + 0.5) + 1
+# Of pixels that are left out only those matter that a blur of others reaches, and so from no
+# farther than along the diagonal of its square comes what they are filled with.
+FILLED_FROM = int(np.ceil(np.sqrt(2) * REACH)) + 1
 CHUNK = 1024
 
 
-def guide_scale(tiles, cut=(False, False)):
+def guide_scale(tiles, cut=(False, False), left_out=None):
     """Noise of the image and the blur that its gradient needs, from parts of it.
 
     Parameters
@@ -24,10 +27,12 @@ def guide_scale(tiles, cut=(False, False)):
     cut : tuple of bool, default (False, False)
         Whether the tiles are cut out of the image along rows and along columns. What lies near
         such an edge does not count: a blur cannot look across it.
+    left_out : list of (r, c) bool arrays, optional
+        Pixels that are not to be looked at.
 
     Returns
     -------
-    mean, noise : float
+    noise : float
     width : float
         Sigma in pixels.
 
@@ -35,11 +40,13 @@ def guide_scale(tiles, cut=(False, False)):
     --------
     >>> import numpy as np
     >>> image = np.random.default_rng(0).normal(5.0, 1.0, (128, 128))
-    >>> mean, noise, width = guide_scale([image])
+    >>> noise, width = guide_scale([image])
     >>> print(f"{noise:.1f} {width:.1f}")
     1.0 8.0
     """
     tiles = [np.asarray(tile, dtype=np.float32) for tile in tiles]
+    if left_out is not None and not all(mask.all() for mask in left_out):
+        tiles = [fill_left_out(tile, mask) for tile, mask in zip(tiles, left_out) if not mask.all()]
     mean = np.mean([tile.mean(dtype=float) for tile in tiles])
     noise = float(np.median([estimate_noise(tile[None])[0] for tile in tiles]))
     tiles = [tile - mean for tile in tiles]
@@ -60,17 +67,21 @@ def guide_scale(tiles, cut=(False, False)):
             smooth = blur(tile, width)[inner]
             risk += float((smooth * (smooth - 2 * tile[inner])).sum(dtype=float))
         best = min(best, (risk, width))
-    return float(mean), noise, best[1]
+    return noise, best[1]
 
 
-def lazy_haadf_guide(haadf, scale, chunk=CHUNK):
+def lazy_haadf_guide(haadf, scale, haadf_noise=None, chunk=CHUNK):
     """Where and along which direction a lazy image shows an edge, as `haadf_guide` has it.
+
+    The mean of the image is computed at once, in one pass over it.
 
     Parameters
     ----------
     haadf : (R, C) dask array
     scale : tuple of float
         As `guide_scale` returns it.
+    haadf_noise : float or (R, C) array, optional
+        Where it is infinite the image is not looked at.
     chunk : int, default 1024
         Rows and columns to work on at a time.
 
@@ -81,22 +92,40 @@ def lazy_haadf_guide(haadf, scale, chunk=CHUNK):
     Examples
     --------
     >>> import dask.array as da
-    >>> lazy_haadf_guide(da.ones((64, 64), chunks=32), (1.0, 0.1, 2.0)).shape
+    >>> lazy_haadf_guide(da.ones((64, 64), chunks=32), (0.1, 2.0)).shape
     (2, 64, 64)
     """
-    image = haadf[np.newaxis]
-    image = image.rechunk(working_grid(image.shape, max(chunk, 2 * REACH)))
+    image = haadf[np.newaxis].astype(np.float32)
+    image = image.rechunk(working_grid(image.shape, max(chunk, 2 * FILLED_FROM)))
+    left_out, seen = None, image
+    if np.ndim(haadf_noise) == 2:
+        left_out = da.isinf(da.asarray(haadf_noise))[np.newaxis].rechunk(image.chunks)
+        seen = da.where(left_out, np.float32(np.nan), image)
+        image = da.map_overlap(
+            _filled, image, left_out, depth={0: 0, 1: FILLED_FROM, 2: FILLED_FROM}, boundary="none",
+            dtype=np.float32, meta=np.zeros((0, 0, 0), np.float32),
+        )  # fmt: skip
+    # With another mean the image rounds differently, of which its gradient has most.
+    mean = float(da.nanmean(seen, dtype=float).compute())
     depth, boundary = {0: 0, 1: REACH, 2: REACH}, {0: "none", 1: "none", 2: "none"}
     padded = da.overlap.overlap(image, depth, boundary)
     guide = padded.map_blocks(
-        _guide, scale, chunks=((2,),) + padded.chunks[1:], dtype=np.float32,
+        _guide, (mean, *scale), chunks=((2,),) + padded.chunks[1:], dtype=np.float32,
         meta=np.zeros((0, 0, 0), np.float32),
     )  # fmt: skip
-    return da.overlap.trim_internal(guide, depth, boundary)
+    guide = da.overlap.trim_internal(guide, depth, boundary)
+    return guide if left_out is None else da.where(left_out, np.float32(0), guide)
+
+
+def _filled(block, left_out):
+    """NaN where there is nothing to fill with: too far off for any pixel that is looked at."""
+    if left_out.all():
+        return np.full_like(block, np.nan)
+    return fill_left_out(block[0], left_out[0])[np.newaxis]
 
 
 def _guide(block, scale):
     mean, noise, width = scale
     # In the precision of the guide in memory, so that both agree to the last digit.
-    smooth = (np.asarray(block[0], dtype=np.float32) - np.float64(mean)).astype(np.float32)
+    smooth = (block[0] - np.float64(mean)).astype(np.float32)
     return guide_of(blur(smooth, width) if width else smooth, noise, width)
