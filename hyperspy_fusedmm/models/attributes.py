@@ -231,7 +231,7 @@ class Attributes:
         the likelihood as a divergence. It bounds no distance to the minimum. NaN for ``forward="linear"``
         and after gradient descent.
         """
-        return float(self._fitted["stationarity"])
+        return self._known("stationarity", float)
 
     @property
     def solver(self):

@@ -200,6 +200,18 @@ class Fitting:
         options = self._options(counts.shape, **given)
         return options, self._settings(options, counts, show_progressbar)[0]
 
+    def _schedule(self, settings, options, from_linear, show_progressbar):
+        """Steps of the power model, (K, 3), that a fit with decided settings takes."""
+        problem = self._problem(settings, scaled_maps(self._counts(), self._setup))
+        with progressbar(
+            total=options.max_iterations, desc="Choosing steps", disable=not show_progressbar
+        ) as bar:
+            return solve(
+                problem, options.tolerance, options.max_iterations,
+                None if from_linear else "measured", num_workers=options.num_workers,
+                callback=_progress(bar, _distance("power")),
+            ).schedule  # fmt: skip
+
     def _options(self, shape, **given):
         """Options of a fit, checked, with what the preset has for them."""
         return FitOptions.checked(

@@ -21,7 +21,8 @@ from .sampled import PIXELWISE, noise_of_maps, per_pixel, sampled_model, stacked
 
 # What is known when the maps were computed, and None before.
 OUTCOME = (
-    "terms", "history", "gap", "relative_gap", "converged", "iterations", "kept_counts", "gap_by_chunk"
+    "terms", "history", "gap", "relative_gap", "stationarity", "converged", "iterations", "kept_counts",
+    "gap_by_chunk",
 )  # fmt: skip
 IN_MEMORY = (
     "needs all maps in memory: take a part of maps and image with isig, call compute() on both, and make a "
@@ -37,7 +38,7 @@ class LazyFusedMultiModal(FusedMultiModal):
 
     Made by :meth:`LazyElementMaps.create_model`; see :class:`FusedMultiModal` for the problem and the
     attributes. What is chosen from the data is chosen on a part of the image, up to 1024 x 1024 pixels
-    of it, when the model is made and fitted. ``fused``, ``haadf_fit``, ``haadf_residual`` and the standard error
+    of it, when the model is made and fitted; so are the steps of ``forward="power"``. ``fused``, ``haadf_fit``, ``haadf_residual`` and the standard error
     are lazy and in chunks. They all follow from one solution: compute or save them together, with
     :func:`compute_together` and :func:`save_together`, or ``fused`` first. Once that is done, ``gap``,
     ``relative_gap``, ``converged``, ``iterations``, ``history``, ``kept_counts``, ``gap_by_chunk`` and ``objective()``
@@ -49,7 +50,7 @@ class LazyFusedMultiModal(FusedMultiModal):
         Measured maps, shape (E, R, C).
     haadf, forward, gamma, fidelity, background, sensitivities, weights, haadf_offset, haadf_noise, \
 noise, preset, dictionary
-        As :meth:`ElementMaps.create_model`; no preset, and not ``forward="power"``.
+        As :meth:`ElementMaps.create_model`; no preset.
 
     Raises
     ------
@@ -68,7 +69,8 @@ noise, preset, dictionary
     def gap_by_chunk(self):
         """What each chunk has of the duality gap, shape (rows of chunks, columns of chunks).
 
-        They add up to ``gap``. None as long as the fused maps were not computed or saved.
+        They add up to ``gap``; for ``forward="power"`` to the gap of the convex model at the solution. None
+        as long as the fused maps were not computed or saved.
         """
         return self._known("gap_by_chunk", np.array)
 
@@ -188,11 +190,15 @@ noise, preset, dictionary
         options, settings = self._sample._decision(options, show_progressbar)
         result = {
             **settings, name: weights, "initial": "measured", "max_iterations": options.max_iterations,
-            "maps": None, "stationarity": np.nan, "guide_scale": None, "iterations_to_do": None,
+            "maps": None, "guide_scale": None, "iterations_to_do": None, "schedule": None,
             **dict.fromkeys(OUTCOME),
         }  # fmt: skip
         if result["guided"]:
             result["guide_scale"] = self._guide_scale()
+        if self.forward == "power":
+            from_linear = given["initial"] != "measured"
+            result["initial"] = "linear model" if from_linear else "measured"
+            result["schedule"] = self._sample._schedule(settings, options, from_linear, show_progressbar)
         self._solve(result, **folders)
         self.events.fitted.trigger(self)
 
@@ -202,9 +208,9 @@ noise, preset, dictionary
         solution = solve_chunked(
             problem, result["tolerance"], result["max_iterations"], chunk=lazy_fusion.CHUNK,
             scratch=scratch, resume=resume, iterations=result["iterations_to_do"],
+            schedule=result["schedule"], from_measured=result["initial"] == "measured",
         )  # fmt: skip
-        done = sum(n for segments in solution.plan.sweeps for n, *_ in segments)
-        self._result = {**result, "iterations_to_do": done or None}
+        self._result = {**result, "iterations_to_do": solution.plan.iterations or None}
         self._whole_problem, self._solution, self._maps = problem, solution, solution.maps
         when_solved(solution, self._learn)
 
@@ -222,6 +228,7 @@ noise, preset, dictionary
         fidelity = tuple(self.fidelity)
         arguments = {
             "weights": self.weights, "haadf_offset": self.haadf_offset, "fidelity": fidelity,
+            "forward": self.forward, "gamma": self.gamma,
             **{name: _array(setup[name]) for name in PIXELWISE},
             **{n: result[n] for n in ("lambda_haadf", "lambda_chem", "lambda_tv", "regularization")},
         }  # fmt: skip
@@ -272,6 +279,8 @@ noise, preset, dictionary
         told = provenance(setup, self._fitted)
         for name in ("guide_scale", "iterations_to_do", "max_iterations"):
             del told[name]
+        if told.pop("schedule") is not None:
+            told["steps_chosen_on"] = self._setup["chosen_on"]
         return told
 
     def _counts(self):

@@ -7,7 +7,7 @@ from .._version import __version__
 # Kept in the model, but too large, or of no use, beside the fused maps.
 _NOT_TOLD = ("names", "maps", "terms", "history", "regularization_weights", "noise", "selection")
 # Not known before lazy maps are computed.
-_TO_COME = ("iterations", "converged", "gap", "relative_gap", "kept_counts", "gap_by_chunk")
+_TO_COME = ("iterations", "converged", "gap", "relative_gap", "stationarity", "kept_counts", "gap_by_chunk")
 
 
 def provenance(setup, result):

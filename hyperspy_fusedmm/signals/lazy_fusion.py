@@ -8,7 +8,7 @@ __all__ = ["CHUNK", "is_large", "needs_memory"]
 CHUNK = 1024
 # Options that are available chunk by chunk with these values only.
 PLAIN = {
-    "forward": ("auto", "linear"),
+    "forward": ("auto", "linear", "power"),
     "preset": (None,),
     "solver": ("auto", "primal-dual"),
     "initial": ("auto", "measured", None),

@@ -79,14 +79,22 @@ def solved(arrays, targets=None, *, show_progressbar=False, **options):
     if method is not None:
         names = [array.name for array in arrays]
         method(solution, outcome, {n: v for n, v, t in zip(names, values, targets) if t is None})
-    tolerance, relative = outcome["tolerance"], outcome["relative_gap"]
-    if tolerance > 0 and not math.isclose(relative, tolerance) and relative > tolerance:
-        warn_caller(
-            f"tolerance: after {outcome['iterations']} iterations the relative gap is {relative:.2g}, "
-            f"above the tolerance of {tolerance:g}; the maps are usable, but lower tolerance, or raise "
-            "max_iterations, for the certified optimum."
-        )
+    _warn(outcome)
     return values, outcome
+
+
+def _warn(outcome):
+    """Tell where the tolerance was missed."""
+    tolerance, distance, end = outcome["tolerance"], outcome["relative_gap"], "the certified optimum"
+    name = "relative gap"
+    if math.isnan(distance):
+        name, distance, end = "stationarity residual", outcome["stationarity"], "a stationary point"
+    if tolerance > 0 and not math.isclose(distance, tolerance) and distance > tolerance:
+        warn_caller(
+            f"tolerance: after {outcome['iterations']} iterations the {name} is {distance:.2g}, "
+            f"above the tolerance of {tolerance:g}; the maps are usable, but lower tolerance, or raise "
+            f"max_iterations, for {end}."
+        )
 
 
 def is_shown(show_progressbar):
@@ -115,8 +123,14 @@ def _outcome(solution, parts):
     tolerance = float(solution.plan.tolerance)
     known = (found["totals"] > 0) & (whole.net > 0)
     kept = np.where(known, found["totals"] / np.where(known, whole.net, 1), 1.0)
+    told = {"gap": found["gap"], "relative_gap": relative, "stationarity": math.nan}
+    last = {"gap": [found["gap"]]}
+    if solution.plan.constants.get("forward") == "power":
+        # Nothing bounds how far its objective is above the minimum.
+        told = {"gap": math.nan, "relative_gap": math.nan, "stationarity": relative}
+        last = {"stationarity": [relative]}
     return {
-        "iterations": found["iterations"], "gap": found["gap"], "relative_gap": relative,
+        "iterations": found["iterations"], **told,
         "converged": bool(relative <= tolerance), "tolerance": tolerance,
         "kept_counts": kept.tolist(), "gap_by_chunk": found["gaps"].tolist(),
         "objective": {
@@ -125,7 +139,7 @@ def _outcome(solution, parts):
         },
         "history": {
             "iteration": [float(found["iterations"])], "haadf": [found["haadf"]], "chem": [chem],
-            "tv": [found["regularization"]], "total": [total], "gap": [found["gap"]],
+            "tv": [found["regularization"]], "total": [total], **last,
         },
     }  # fmt: skip
 

@@ -24,7 +24,7 @@ from .certificate import certify
 from .primal_dual import Scaled, project_dual, solve_linear
 from .tile_engine import TileEngine
 
-__all__ = ["solve_power"]
+__all__ = ["AFTER", "PowerModel", "linear_model", "solve_power"]
 
 HISTORY = ("iteration", "haadf", "chem", "tv", "total", "stationarity")
 # Iterations on one convex model; doubled while they do not make the objective fall.
@@ -43,6 +43,9 @@ WEAKEST, STRONGEST = 0.5, 1e5
 SMALLEST_SIGNAL = 0.01
 SMALLEST_PULL = 1e-6
 DAMPING = 1e-3
+# What follows the iterations of a step: a new convex model around the present maps, more iterations
+# on the same one, or these with a stronger proximal term from the maps that were kept.
+AFTER = ("keep", "go on", "take back")
 
 
 @kernel
@@ -98,10 +101,22 @@ def haadf_rows(x, power_weights, gamma, measured, rho, row, row_end, total):
     return term
 
 
-class _PowerModel:
-    """The engine's linear model, tangent to the power model at the maps that are kept."""
+class PowerModel:
+    """The engine's linear model, tangent to the power model at the maps that are kept.
 
-    def __init__(self, problem, scaled, start, num_workers):
+    Parameters
+    ----------
+    problem : FusionProblem
+    scaled : Scaled
+        Of the problem.
+    start : (planes, R, C) float32 array
+        State to go on from, changed in place.
+    num_workers : int or None
+    borders : tuple of bool
+        As `TileEngine` takes them.
+    """
+
+    def __init__(self, problem, scaled, start, num_workers, borders=(True,) * 4):
         self.gamma = float(problem.gamma)
         self.power_weights = (
             problem.weights * scaled.map_scale * scaled.haadf_scale ** (-1 / problem.gamma)
@@ -114,7 +129,9 @@ class _PowerModel:
             anchor=np.zeros(shape, np.float32),
             pull=np.zeros(shape, np.float32),
         )
-        self.engine = TileEngine(self.data, problem.regularization, start, num_workers)
+        self.engine = TileEngine(
+            self.data, problem.regularization, start, num_workers, borders=borders
+        )
         self.bounds = np.full(shape[0], np.inf)
         self._maps = start[: shape[0]]
         self._slope = start[3 * shape[0] : 5 * shape[0]]
@@ -123,13 +140,22 @@ class _PowerModel:
 
     def keep(self):
         """Keep the present maps, and slopes of TGV, and take the tangent there."""
-        self.data.anchor[:] = self._maps
+        self.restore(self._maps, self._slope if self._curved else None)
+
+    @property
+    def kept(self):
+        """Maps and, of TGV, slopes that are kept, (E or 3 E, R, C)."""
+        return np.concatenate([self.data.anchor, self._kept_slope]) if self._curved else self.data.anchor
+
+    def restore(self, maps, slope):
+        """Keep maps (E, R, C), and slopes (2 E, R, C) of TGV, and take the tangent there."""
+        self.data.anchor[:] = maps
         if self._curved:
-            self._kept_slope = self._slope.copy()
+            self._kept_slope = slope.copy()
 
         def rows(row, row_end):
             linearize_rows(
-                self._maps, self.power_weights, self.gamma, self.measured, self.data.rho,
+                self.data.anchor, self.power_weights, self.gamma, self.measured, self.data.rho,
                 row, row_end, np.empty(self._maps.shape[2]),
                 self.data.weights, self.data.target, self.data.pull,
             )  # fmt: skip
@@ -142,33 +168,61 @@ class _PowerModel:
         if self._curved:
             self._slope[:] = self._kept_slope
 
-    def objective(self, steps):
-        """True terms (HAADF, divergence, regularization) at the present maps."""
+    def haadf_term(self, core=None):
+        """True HAADF term at the present maps, of the pixels (row, row_end, column, column_end)."""
+        maps, measured, rho = self._maps, self.measured, self.data.rho
+        if core is not None:
+            maps, measured, rho = (
+                np.ascontiguousarray(
+                    array[:, slice(*core[:2]) if array.shape[1] > 1 else slice(None), slice(*core[2:])]
+                )
+                for array in (maps, measured, rho)
+            )
 
         def rows(row, row_end):
             return haadf_rows(
-                self._maps, self.power_weights, self.gamma, self.measured, self.data.rho,
-                row, row_end, np.empty(self._maps.shape[2]),
+                maps, self.power_weights, self.gamma, measured, rho, row, row_end,
+                np.empty(maps.shape[2]),
             )  # fmt: skip
 
+        return sum(self.engine.map_rows(rows)) if core is None else rows(0, maps.shape[1])
+
+    def objective(self, steps):
+        """True terms (HAADF, divergence, regularization) at the present maps."""
         other = certify(self.engine, steps, self.bounds, with_dual=False)
-        return sum(self.engine.map_rows(rows)), other.divergence, other.regularization
+        return self.haadf_term(), other.divergence, other.regularization
 
     def dual_value(self, steps):
         """Lower bound of the convex model around the maps that are kept."""
         return certify(self.engine, steps, self.bounds).dual
 
 
+def linear_model(problem, sums, squares):
+    """The linear problem whose weights are chords of the power model at typical maps.
+
+    Parameters
+    ----------
+    problem : FusionProblem
+        With the power model.
+    sums, squares : (E,) array
+        Of the moduli of the measured maps of the whole image, and of their squares.
+
+    Returns
+    -------
+    FusionProblem
+    """
+    typical = squares / np.where(sums > 0, sums, 1)
+    chords = problem.weights**problem.gamma * typical ** (problem.gamma - 1)
+    return replace(problem, forward="linear", weights=chords)
+
+
 def _linear_start(problem, num_workers):
-    """State of the linear model whose weights are chords of the power model at typical maps."""
+    """State of the linear model after some iterations."""
     maps = np.asarray(problem.maps)
     sums = np.array([np.abs(m).sum(dtype=float) for m in maps])
     squares = np.array([np.square(m, dtype=float).sum() for m in maps])
-    typical = squares / np.where(sums > 0, sums, 1)
-    chords = problem.weights**problem.gamma * typical ** (problem.gamma - 1)
-    linear = replace(problem, forward="linear", weights=chords)
     return solve_linear(
-        linear, tolerance=0, max_iterations=START_ITERATIONS, initial=None, state=None,
+        linear_model(problem, sums, squares), tolerance=0, max_iterations=START_ITERATIONS, initial=None, state=None,
         num_workers=num_workers, callback=None,
     ).state  # fmt: skip
 
@@ -181,13 +235,13 @@ def solve_power(problem, *, tolerance, max_iterations, initial, state, num_worke
     start = scaled.initial_state(initial, state)
     # The linear model's state makes room.
     del state
-    model = _PowerModel(problem, scaled, start, num_workers)
+    model = PowerModel(problem, scaled, start, num_workers)
     project_dual(start, model.data, problem.regularization)
     balance = scaled.first_balance(model.data.strength)
     constant = scaled.likelihood_constant(model.data)
     nearness, failures, iteration, blocks = WEAKEST, 0, 0, 0
     inner = INNER_ITERATIONS
-    records = []
+    records, schedule = [], []
 
     def record(terms, stationarity):
         records.append((iteration, *terms, sum(terms), stationarity))
@@ -200,7 +254,7 @@ def solve_power(problem, *, tolerance, max_iterations, initial, state, num_worke
         present, lowest = model.objective(steps), -np.inf
         record(present, np.nan)
         while iteration < max_iterations and nearness < STRONGEST:
-            count = min(inner, max_iterations - iteration)
+            count, near, after = min(inner, max_iterations - iteration), nearness, "go on"
             engine.advance(steps._replace(newton=2), count)
             iteration += count
             blocks += 1
@@ -209,14 +263,17 @@ def solve_power(problem, *, tolerance, max_iterations, initial, state, num_worke
                 present, lowest, failures = found, -np.inf, 0
                 nearness = max(nearness * WEAKER, WEAKEST)
                 inner = max(inner // 2, INNER_ITERATIONS)
+                after = "keep"
                 model.keep()
             else:
                 # The convex model may only not be solved well enough yet.
                 inner = min(2 * inner, LONGEST)
                 failures += 1
                 if failures == PATIENCE:
+                    after = "take back"
                     model.take_back()
                     nearness, failures = nearness * STRONGER, 0
+            schedule.append((count, near, AFTER.index(after)))
             steps = scaled.steps(balance, model.data.strength, nearness)
             stationarity = np.nan
             if iteration >= max_iterations or (tolerance > 0 and blocks % LOOK_EVERY == 0):
@@ -238,4 +295,5 @@ def solve_power(problem, *, tolerance, max_iterations, initial, state, num_worke
         gap=np.nan,
         relative_gap=np.nan,
         stationarity=float(stationarity),
+        schedule=np.array(schedule, dtype=float).reshape(-1, 3),
     )

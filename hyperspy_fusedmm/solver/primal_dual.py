@@ -64,6 +64,9 @@ class Solution:
     stationarity : float
         For the power model: how much the convex model of the objective at the solution
         could still fall, relative to the same scale. NaN otherwise.
+    schedule : (K, 3) array or None
+        For the power model: iterations, strength of the proximal term, and number in
+        `hyperspy_fusedmm.solver.power.AFTER` of what followed, of every step that was taken.
     history : dict of arrays
         ``iteration``, ``haadf``, ``chem``, ``tv``, ``total`` and ``gap`` at every check.
     state : State
@@ -79,6 +82,7 @@ class Solution:
     history: dict
     state: State
     stationarity: float = np.nan
+    schedule: np.ndarray | None = None
 
 
 @kernel

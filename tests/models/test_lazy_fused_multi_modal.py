@@ -227,6 +227,30 @@ def test_pixels_of_the_image_that_are_left_out_guide_nothing(scan):
     close(fused[1].data, fused[0].data)
 
 
+@pytest.mark.parametrize("initial", ["auto", "measured"])
+def test_power_model(scan, initial):
+    maps, lazy, haadf, _ = scan
+    known = {"forward": "power", "haadf_offset": 40.0}
+    models = [signal.create_model(haadf, **known) for signal in (maps, lazy)]
+    for model in models:
+        model.fit(**{**FIT, "initial": initial, "max_iterations": 30})
+    eager, chunked = models
+    assert isinstance(chunked, LazyFusedMultiModal) and chunked.stationarity is None
+    fused, residual, bound = chunked.fused, chunked.haadf_residual, chunked.standard_error("hessian")
+    fmm.compute_together(fused, residual, bound)
+    close(fused.data, eager.fused.data)
+    close(residual.data, eager.haadf_residual.data)
+    close(bound.data, eager.standard_error("hessian").data)
+    assert chunked.iterations == 30 and np.isnan(chunked.gap)
+    assert eager.stationarity / 2 < chunked.stationarity < 2 * eager.stationarity
+    assert chunked.objective()["total"] == pytest.approx(eager.objective()["total"], rel=1e-4)
+    assert chunked.history["stationarity"] == [chunked.stationarity]
+    told, expected = (m.fused.metadata.FusedMultiModal.as_dictionary() for m in (chunked, eager))
+    assert set(told) == {*expected, "chosen_on", "gap_by_chunk", "steps_chosen_on"}
+    assert told["initial"] == expected["initial"]
+    assert chunked.plot_convergence() is not None
+
+
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_needs_memory_says_what_to_do(scan, name):
     _, model = both(scan)
@@ -247,8 +271,8 @@ def test_what_else_needs_memory(scan):
         model.fit(solver="gradient-descent")
     with pytest.raises(ValueError, match="initial: found 'multiresolution'"):
         model.fit(initial="multiresolution")
-    with pytest.warns(UserWarning, match="forward: .*loaded into memory"):
-        assert not isinstance(lazy.create_model(haadf, forward="power"), LazyFusedMultiModal)
+    with pytest.warns(UserWarning, match="preset: .*loaded into memory"):
+        assert not isinstance(lazy.create_model(haadf, preset="schwartz2022"), LazyFusedMultiModal)
 
 
 def test_refused_fit_leaves_the_model(scan, tmp_path):

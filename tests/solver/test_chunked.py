@@ -197,8 +197,8 @@ def test_nonsense_is_refused():
         solve_chunked(problem, chunk=0)
     with pytest.raises(ValueError, match="add up"):
         solve_chunked(problem, chunk=((2,), (100,), (157,)))
-    with pytest.raises(ValueError, match="forward"):
-        LazyProblem(problem.arrays["maps"], forward="power")
+    with pytest.raises(ValueError, match="schedule must be given"):
+        solve_chunked(LazyProblem(problem.arrays["maps"], forward="power"))
     with pytest.raises(ValueError, match="haadf must have"):
         LazyProblem(problem.arrays["maps"], haadf=np.ones((3, 4)))
 

@@ -16,10 +16,9 @@ from ..certificate import (
 from ..primal_dual import Scaled, certified_iteration
 from ..tile_engine import TileEngine
 from .lazy_problem import LazyProblem, WholeImage
-from .report import step
 from .scratch import Scratch
 
-__all__ = ["Plan", "certificate_of", "ingest", "one_pass", "sweep"]
+__all__ = ["Block", "Plan", "certificate_of"]
 
 # Parts by which the dual fields are scaled down to find the best bound, where maps must be bounded; in
 # memory it follows from the gap, which no chunk knows.
@@ -33,7 +32,7 @@ class Plan:
     """Everything a task must know besides its arrays.
 
     ``row_ends`` and ``column_ends`` are the ends of the chunks, ``sweeps`` as `grid.sweeps`
-    has them. An image of one chunk has no sweeps: it is solved to ``tolerance``. ``topic`` is what
+    has them: for the power model with what `power_block.segments_of` tells in place of Newton steps. An image of one chunk has no sweeps: it is solved to ``tolerance``. ``topic`` is what
     the work is reported under.
     """
 
@@ -50,6 +49,16 @@ class Plan:
     num_workers: int | None = 1
     scratch: Scratch | None = None
     topic: str = ""
+
+    @property
+    def iterations(self):
+        """Iterations of all sweeps; those that lead to the start of the power model do not count."""
+        return sum(
+            n
+            for segments in self.sweeps
+            for n, what, _ in segments
+            if not (isinstance(what, tuple) and what[0] == "linear")
+        )
 
     def core(self, i, j):
         return (
@@ -78,27 +87,44 @@ class Plan:
         ]
 
 
-class _Block:
-    """A chunk with its halo in the units of the solver."""
+class Block:
+    """A chunk with its halo in the units of the solver.
 
-    def __init__(self, plan, i, j, pieces, state=None):
+    Parameters
+    ----------
+    plan : Plan
+    i, j : int
+        Its number along rows and columns.
+    pieces : dict of arrays
+        Those of the problem.
+    state : array, optional
+        As `kept_state` had it before.
+    sweep : int, default 0
+        Number of the sweep that is to come.
+    """
+
+    def __init__(self, plan, i, j, pieces, state=None, sweep=0):
         self.plan = plan
         whole = plan.whole
         self.problem = LazyProblem.part(plan, pieces)
         self.scaled = Scaled(
             self.problem, whole.map_scale, whole.haadf_scale, whole.typical_strength
         )
-        self.data = self.scaled.data()
         self.steps = self.scaled.steps(whole.balance, None)
-        if state is None:
-            state = self.scaled.initial_state(None, None)
         core, bounds = plan.core(i, j), plan.bounds(i, j)
         self.core = tuple(c - b for c, b in zip(core, (bounds[0],) * 2 + (bounds[2],) * 2))
         borders = (
             bounds[0] == 0, bounds[1] == plan.shape[1], bounds[2] == 0, bounds[3] == plan.shape[2]
         )  # fmt: skip
+        self._set_up(state, sweep, borders)
+
+    def _set_up(self, state, sweep, borders):
+        """The engine, at the measured maps or at a state."""
+        self.data = self.scaled.data()
+        if state is None:
+            state = self.scaled.initial_state(None, None)
         self.engine = TileEngine(
-            self.data, self.problem.regularization, state, plan.num_workers, borders=borders
+            self.data, self.problem.regularization, state, self.plan.num_workers, borders=borders
         )
 
     def advance(self, segments):
@@ -112,6 +138,10 @@ class _Block:
             max_iterations=self.plan.max_iterations, callback=None,
         )  # fmt: skip
         return records[-1][0]
+
+    def kept_state(self):
+        """What the next sweep goes on from."""
+        return self.engine.state
 
     def own(self, array):
         row, row_end, column, column_end = self.core
@@ -191,66 +221,4 @@ def certificate_of(parts, elements):
         "iterations": int(largest[3]),
         "totals": sums[SINGLE + 2 * elements :],
         "gaps": gaps,
-    }
-
-
-def one_pass(plan, i, j, *arrays):
-    """Maps and certificate of a chunk whose arrays come with the whole halo."""
-    block = _Block(plan, i, j, _pieces(plan, arrays))
-    with step(plan), block.engine:
-        if plan.sweeps:
-            block.advance(plan.sweeps[0])
-            iterations = sum(n for n, *_ in plan.sweeps[0])
-        else:
-            iterations = block.solve()
-        return block.result(iterations)
-
-
-def ingest(plan, i, j, *arrays):
-    """Keep a chunk of the data in the scratch folder."""
-    for name, piece in _pieces(plan, arrays).items():
-        if not plan.scratch.has(name, i, j):
-            # Single precision is what the solver works in; the image is used less an offset.
-            if name != "haadf" and piece.dtype == float:
-                piece = piece.astype(np.float32)
-            plan.scratch.write(name, i, j, piece)
-    return 0
-
-
-def sweep(plan, k, i, j, *done):
-    """Sweep ``k`` over a chunk; ``done`` are the neighbours' earlier sweeps, for their order alone."""
-    with step(plan):
-        return _sweep(plan, k, i, j)
-
-
-def _sweep(plan, k, i, j):
-    """Sweep ``k`` over a chunk whose neighbours have done the sweeps before.
-
-    A chunk that has got that far already is left alone: a task may be run again, after a
-    worker was lost or the work was interrupted.
-    """
-    last, ends = k == len(plan.sweeps) - 1, (plan.row_ends, plan.column_ends)
-    if not last and any(
-        plan.scratch.has(f"state{later}", i, j) for later in range(k + 1, len(plan.sweeps))
-    ):
-        return k
-    bounds = plan.bounds(i, j)
-    pieces = {name: plan.scratch.read(name, *ends, bounds) for name in plan.names}
-    state = plan.scratch.read(f"state{k}", *ends, bounds) if k else None
-    block = _Block(plan, i, j, pieces, state)
-    with block.engine:
-        block.advance(plan.sweeps[k])
-        if last:
-            iterations = sum(n for segments in plan.sweeps for n, *_ in segments)
-            return block.result(iterations)
-        plan.scratch.write(f"state{k + 1}", i, j, block.own(block.engine.state))
-    # Every neighbour has gone on from the state before this one's.
-    plan.scratch.remove(f"state{k - 1}", i, j)
-    return k
-
-
-def _pieces(plan, arrays):
-    return {
-        name: array[0] if name in ("haadf", "haadf_noise") else array
-        for name, array in zip(plan.names, arrays)
     }

@@ -25,9 +25,11 @@ from ..primal_dual import (
     certified_iteration,
 )
 from ..tile_engine import TileEngine
-from .block import SINGLE, Plan, certificate_of, ingest, one_pass, sweep
+from .block import SINGLE, Plan, certificate_of
 from .grid import MARGIN, largest_sweep, sweeps, working_grid
+from .power_block import segments_of
 from .scratch import Scratch
+from .tasks import ingest, one_pass, sweep
 
 __all__ = ["ChunkedSolution", "representative_iterations", "solution_of", "solve_chunked"]
 
@@ -94,6 +96,8 @@ def solve_chunked(
     scratch=None,
     resume=None,
     iterations=None,
+    schedule=None,
+    from_measured=False,
 ):
     """Set up the solution of a `LazyProblem`; nothing of the size of the image is computed.
 
@@ -113,6 +117,11 @@ def solve_chunked(
         Scratch folder of an interrupted run of the same problem, to go on with.
     iterations : int, optional
         Iterations, if known.
+    schedule : (K, 3) array
+        For the power model, which needs it in place of a number of iterations: `Solution.schedule`
+        of the same problem on a part of the image.
+    from_measured : bool, default False
+        Whether the power model starts from the measured maps, not from the linear model.
 
     Returns
     -------
@@ -148,14 +157,20 @@ def solve_chunked(
         raise ValueError("scratch and resume cannot be given both; resume names the folder.")
     whole = problem.measure()
     single = chunks[1:] == ((problem.shape[1],), (problem.shape[2],))
-    plan_sweeps, halo = [], 0
-    if not single:
+    plan_sweeps, halo, segments = [], 0, None
+    if problem.constants.get("forward", "linear") == "power":
+        if schedule is None:
+            raise ValueError("schedule must be given for the power model; it is None.")
+        segments, iterations = segments_of(schedule, from_measured), np.asarray(schedule).tolist()
+    elif not single:
         if iterations is None:
             iterations = max_iterations
             if tolerance > 0:
                 iterations = representative_iterations(problem, whole, tolerance, max_iterations)
+        iterations = int(iterations)
         first = min(iterations, FIRST_CHECK)
         segments = [(first, FIRST_NEWTON_STEPS), (iterations - first, NEWTON_STEPS)]
+    if segments is not None:
         plan_sweeps = sweeps(segments, largest_sweep(chunks))
         halo = max(sum(n for n, *_ in part) for part in plan_sweeps) + MARGIN
     store = None
@@ -209,12 +224,16 @@ def _with_halo(array, plan):
 
 def _scratch(problem, whole, chunks, iterations, scratch, resume):
     pixels = problem.shape[1] * problem.shape[2]
-    state = planes(problem.shape[0], problem.constants.get("regularization", "tv"))
+    regularization = problem.constants.get("regularization", "tv")
+    state = planes(problem.shape[0], regularization)
+    if problem.constants.get("forward", "linear") == "power":
+        # The maps, and slopes, around which the power is linearised.
+        state += problem.shape[0] * (3 if regularization == "tgv" else 1)
     data = sum((a.shape[0] if a.ndim == 3 else 2) * 4 for a in problem.arrays.values())
     fingerprint = {
         "shape": list(problem.shape),
         "chunks": [list(c) for c in chunks],
-        "iterations": int(iterations),
+        "iterations": iterations,
         "arguments": {
             name: np.asarray(value).tolist() for name, value in sorted(problem.constants.items())
         },

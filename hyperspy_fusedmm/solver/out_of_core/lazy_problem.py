@@ -9,6 +9,7 @@ from scipy.special import xlogy
 
 from .._rows import POISSON
 from ..noise_level import diagonal_squares, relative_noise
+from ..power import linear_model
 from ..primal_dual import Scaled, _power_of_two
 from ..problem import FusionProblem
 
@@ -44,6 +45,9 @@ class WholeImage:
         Divergence minus likelihood.
     fingerprint : list of float
         Numbers that tell two data sets apart.
+    power : dict or None
+        For the power model: ``sums`` and ``squares`` (E,) as `linear_model` takes them, and the
+        ``balance`` (E,) of that model.
     """
 
     map_scale: np.ndarray
@@ -55,6 +59,7 @@ class WholeImage:
     net: np.ndarray
     likelihood_constant: float
     fingerprint: list
+    power: dict | None = None
 
 
 class LazyProblem:
@@ -69,7 +74,7 @@ class LazyProblem:
     Raises
     ------
     ValueError
-        If an array has a wrong shape, or the forward model is not the linear one.
+        If an array has a wrong shape.
 
     Examples
     --------
@@ -82,11 +87,6 @@ class LazyProblem:
         if maps.ndim != 3 or maps.size == 0:
             raise ValueError(
                 f"maps must have the shape (elements, rows, columns); its shape is {maps.shape}."
-            )
-        if arguments.get("forward", "linear") != "linear":
-            raise ValueError(
-                f'forward must be "linear" where the maps are solved in chunks; it is '
-                f'{arguments["forward"]!r}. Load the maps into memory for it.'
             )
         self.shape = maps.shape
         self.arrays, self.constants = {"maps": maps}, {}
@@ -137,6 +137,9 @@ class LazyProblem:
             "highest": maps.max(axis=(1, 2)),
             "entropy": da.map_blocks(_entropy, maps, dtype=float).sum(axis=(1, 2)),
         }
+        is_power = self.constants.get("forward", "linear") == "power"
+        if is_power:
+            wanted["map squares"] = da.square(maps.astype(float)).sum(axis=(1, 2))
         if "haadf" in arrays:
             wanted["brightest"] = arrays["haadf"].max()
             wanted["haadf"] = arrays["haadf"].sum(dtype=float)
@@ -173,17 +176,23 @@ class LazyProblem:
         scaled = Scaled(part, map_scale, haadf_scale, typical, relative)
         highest = np.asarray(found["highest"], dtype=float) / map_scale
         weights = part.weights * map_scale / haadf_scale
-        used = (weights > 0) & (part.lambda_haadf > 0)
+        used = (weights > 0) & (part.lambda_haadf > 0) & (not is_power)
         if used.any():
             # What alone would make the brightest pixel of the image.
             brightest = (float(found["brightest"]) - part.haadf_offset) / haadf_scale
             highest[used] = np.maximum(highest[used], brightest / weights[used])
         bounds = np.full(elements, np.inf)
-        if part.regularization == "tv" and part.guide is None:
+        if part.regularization == "tv" and part.guide is None and not is_power:
             bounds = highest.copy()
         background = found.get("background", part.background.mean(axis=(1, 2)))
         poisson = scaled.fidelity == POISSON
         pixels = self.shape[1] * self.shape[2]
+        power = None
+        if is_power:
+            power = {"sums": found["mean"] * pixels, "squares": found["map squares"]}
+            linear = linear_model(part, **power)
+            linear = Scaled(linear, map_scale, haadf_scale, typical, relative)
+            power["balance"] = linear.first_balance(None)
         constant = (background * pixels - found["sum"] + found["entropy"])[poisson].sum()
         return WholeImage(
             map_scale=map_scale,
@@ -195,6 +204,7 @@ class LazyProblem:
             net=np.asarray(found["sum"] - background * pixels, dtype=float),
             likelihood_constant=float(part.lambda_chem * constant),
             fingerprint=[*map(float, found["sum"]), float(found.get("haadf", 0)), *map(float, typical)],
+            power=power,
         )
 
 
