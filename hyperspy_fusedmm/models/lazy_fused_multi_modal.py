@@ -17,7 +17,14 @@ from ..solver.out_of_core import (
 from . import inputs
 from .fused_multi_modal import FusedMultiModal
 from .provenance import provenance
-from .sampled import PIXELWISE, noise_of_maps, per_pixel, sampled_model, stacked, whole_arrays
+from .sampled import (
+    PIXELWISE,
+    noise_of_maps,
+    per_pixel,
+    sampled_model,
+    stacked,
+    whole_arrays,
+)
 
 # What is known when the maps were computed, and None before.
 OUTCOME = (

@@ -251,6 +251,42 @@ def test_power_model(scan, initial):
     assert chunked.plot_convergence() is not None
 
 
+def test_steps_of_the_power_model_come_from_tiles_of_a_large_image(scan, monkeypatch):
+    monkeypatch.setattr("hyperspy_fusedmm.signals.sampling.SAMPLE", 48)
+    maps, lazy, haadf, _ = scan
+    known = {"forward": "power", "haadf_offset": 40.0, "weights": [13.0, 5.6, 1.7], "haadf_noise": 30.0}
+    fit = {**FIT, "initial": "auto", "tolerance": 1e-2, "max_iterations": 300}
+    eager, chunked = maps.fuse(haadf, **known, **fit), lazy.fuse(haadf, **known, **fit)
+    chunked.compute()
+    told, expected = chunked.metadata.FusedMultiModal, eager.metadata.FusedMultiModal
+    assert told.steps_chosen_on == "8 x 8 tiles"
+    assert told.stationarity < 0.05
+    assert told.objective.total == pytest.approx(expected.objective.total, rel=0.01)
+
+
+def test_atomic_percent(scan):
+    eager, lazy = both(scan)
+    lazy.fused.compute()
+    found, expected = (
+        model.atomic_percent([1.0, 2.0, 3.0], return_error=True, method="hessian")
+        for model in (lazy, eager)
+    )
+    for one, two in zip(found, expected):
+        assert one._lazy
+        close(one.data, two.data)
+
+
+def test_single_map(scan):
+    maps, lazy, *_ = scan
+    model = lazy.inav[0].create_model()
+    model.fit(**{**FIT, "lambda_haadf": 0.0})
+    fused = model.fused
+    fused.compute()
+    assert fused.data.shape == SHAPE and model.gap == fused.metadata.FusedMultiModal.gap > 0
+    close(fused.data, maps.inav[0].fuse(None, **{**FIT, "lambda_haadf": 0.0}).data)
+    assert model.fused.data.shape == SHAPE
+
+
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_needs_memory_says_what_to_do(scan, name):
     _, model = both(scan)

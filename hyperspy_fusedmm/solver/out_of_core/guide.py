@@ -3,7 +3,14 @@
 import dask.array as da
 import numpy as np
 
-from ..smoothing import BLUR_WIDTHS, TRUNCATE, _kernel, blur, estimate_noise, fill_left_out
+from ..smoothing import (
+    BLUR_WIDTHS,
+    TRUNCATE,
+    _kernel,
+    blur,
+    estimate_noise,
+    fill_left_out,
+)
 from ..strength import guide_of
 from .grid import working_grid
 
