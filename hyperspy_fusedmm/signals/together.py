@@ -103,7 +103,8 @@ def save_together(signals, overwrite=None, *, show_progressbar=None, **kwargs):
     >>> counts = np.random.default_rng(0).poisson(5, (16, 16))
     >>> maps = fmm.element_maps({"Co": counts}).as_lazy()
     >>> fused, error = maps.fuse(None, standard_error="hessian", show_progressbar=False)
-    >>> fmm.save_together({"fused.zspy": fused, "error.zspy": error}, overwrite=True)
+    >>> results = {"fused.zspy": fused, "error.zspy": error}
+    >>> fmm.save_together(results, overwrite=True, show_progressbar=False)
     """
     signals = {Path(path): signal for path, signal in signals.items()}
     for final in signals:
@@ -111,23 +112,24 @@ def save_together(signals, overwrite=None, *, show_progressbar=None, **kwargs):
             raise FileExistsError(f"filename: {final} exists already; pass overwrite=True.")
         if not final.parent.is_dir():
             raise FileNotFoundError(f"filename: there is no folder {str(final.parent)!r}; make it first.")
-    folders = {}
+    shown, folders = is_shown(show_progressbar), {}
     try:
         for final in signals:
             folders[final] = tempfile.mkdtemp(prefix=f".{final.name}-", dir=final.parent)
         lazy = {final: signal for final, signal in signals.items() if signal._lazy}
         stores = {final: os.path.join(folders[final], "values.zarr") for final in lazy}
         _, outcome = solved(
-            [signal.data for signal in lazy.values()], list(stores.values()),
-            show_progressbar=is_shown(show_progressbar),
-        )  # fmt: skip
+            [signal.data for signal in lazy.values()], list(stores.values()), show_progressbar=shown
+        )
         partial = {final: os.path.join(folder, final.name) for final, folder in folders.items()}
         for final, signal in signals.items():
             written = signal
             if final in lazy:
                 _fill_in(signal, outcome)
                 written = signal._deepcopy_with_new_data(da.from_zarr(stores[final]))
-            written.save(partial[final], True, **kwargs)
+            # Other writers have no progress bar.
+            bar = {"show_progressbar": shown} if final.suffix in (".hspy", ".zspy") else {}
+            written.save(partial[final], True, **bar, **kwargs)
         for final in signals:
             if final.is_dir():
                 shutil.rmtree(final)
