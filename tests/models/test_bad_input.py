@@ -292,11 +292,11 @@ class TestOptions:
         refuses("guided: found True, but the model has no HAADF", None, guided=True)
 
 
-class TestNotYetAvailable:
+class TestScratch:
     @pytest.mark.parametrize("option", [{"scratch": "."}, {"resume": "."}])
-    def test_options_that_later_versions_bring(self, refuses, option):
+    def test_maps_in_memory_need_no_folder(self, refuses, option):
         refuses(
-            f"{next(iter(option))}: .*these maps are fitted in memory",
+            f"{next(iter(option))}: .*fitted in memory.*Leave it None",
             error=NotImplementedError,
             **option,
         )

@@ -8,7 +8,7 @@ import pytest
 import hyperspy_fusedmm as fmm
 from hyperspy_fusedmm.models.lazy_fused_multi_modal import REFUSED, LazyFusedMultiModal
 from hyperspy_fusedmm.signals import lazy_fusion
-from hyperspy_fusedmm.solver.out_of_core import block
+from hyperspy_fusedmm.solver.out_of_core import tasks
 
 SHAPE = (60, 70)
 FIT = {
@@ -34,13 +34,13 @@ def scan(larger):
 @pytest.fixture
 def sweeps(monkeypatch):
     """Chunks and sweeps that were worked on."""
-    done, original = [], block._sweep
+    done, original = [], tasks._sweep
 
     def counted(plan, k, i, j):
         done.append((k, i, j))
         return original(plan, k, i, j)
 
-    monkeypatch.setattr(block, "_sweep", counted)
+    monkeypatch.setattr(tasks, "_sweep", counted)
     return done
 
 
