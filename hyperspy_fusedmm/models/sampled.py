@@ -95,6 +95,9 @@ def sampled_model(maps, image, whole, options):
     some = element_maps(
         [Signal2D(values) for values in part["maps"]], maps._map_names(), sum_lines=False
     )
+    if maps.metadata.has_item("Signal.quantity"):
+        # Maps that are quantified already are warned of.
+        some.metadata.Signal.quantity = maps.metadata.Signal.quantity
     axes = some.axes_manager._get_axes_dicts()
     if "kept background" in part:
         some.metadata.set_item("Background.counts", Signal2D(part["kept background"], axes=axes))

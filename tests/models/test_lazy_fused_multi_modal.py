@@ -326,6 +326,17 @@ def test_wrong_image(scan, shape):
         scan[1].create_model(np.random.default_rng(0).normal(size=shape))
 
 
+def test_warnings_are_those_of_maps_in_memory(scan):
+    _, lazy, haadf, scale = scan
+    lazy.metadata.Signal.quantity = "Atomic percent (%)"
+    with pytest.warns(UserWarning, match="maps: they are called 'Atomic percent"):
+        lazy.create_model(haadf, **scale)
+    moved = haadf.deepcopy()
+    moved.axes_manager.signal_axes[0].offset += 2.0
+    with pytest.warns(UserWarning, match="haadf: the first pixel lies at"):
+        lazy.create_model(moved, **scale)
+
+
 @pytest.mark.parametrize("where", ["maps", "haadf"])
 def test_not_finite_outside_of_the_part_that_is_looked_at(scan, monkeypatch, where):
     maps, _, haadf, scale = scan
