@@ -24,7 +24,14 @@ import time
 from itertools import product
 
 import numpy as np
-from solver_support import add_common, find_data, machine, report, run_case, threads_environment
+from solver_support import (
+    add_common,
+    find_data,
+    machine,
+    report,
+    run_case,
+    threads_environment,
+)
 
 REQUIREMENTS = ("multimodal-fusion==0.6.0", "requests", "scikit-image")
 GAMMA, EPS, LAMBDA_CHEM, LAMBDA_TV = 1.6, 0.24, 0.08, 0.15

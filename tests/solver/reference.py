@@ -11,7 +11,6 @@ from hyperspy_fusedmm.solver.operators import (
     symmetrized_gradient,
 )
 
-
 # Enough, from any start, for the root to rounding.
 NEWTON_STEPS = 40
 

@@ -6,7 +6,12 @@ import dask.array as da
 import numpy as np
 import pytest
 
-from hyperspy_fusedmm.solver import FusionProblem, default_strength, pilot_weights, solve
+from hyperspy_fusedmm.solver import (
+    FusionProblem,
+    default_strength,
+    pilot_weights,
+    solve,
+)
 from hyperspy_fusedmm.solver.noise_level import diagonal_squares, noise_level
 from hyperspy_fusedmm.solver.out_of_core import LazyProblem
 from hyperspy_fusedmm.solver.primal_dual import Scaled

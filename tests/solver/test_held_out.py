@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 
 from hyperspy_fusedmm.solver import FusionProblem, solve
-from hyperspy_fusedmm.solver.held_out import FACTORS, block_sums, counts_alone, held_out_gain
+from hyperspy_fusedmm.solver.held_out import (
+    FACTORS,
+    block_sums,
+    counts_alone,
+    held_out_gain,
+)
 from hyperspy_fusedmm.solver.representative import TILE, cropped
 from hyperspy_fusedmm.solver.risk import FLOOR
 

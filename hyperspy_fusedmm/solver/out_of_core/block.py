@@ -158,12 +158,16 @@ class Block:
         totals = maps.sum(axis=(1, 2), dtype=float)
         return maps, np.concatenate([self._certificate(iterations), totals])[None, None]
 
+    def _limits(self, highest):
+        """Values that the maps do not exceed; ``highest`` (E,) are those found in the chunk."""
+        whole = self.plan.whole
+        highest = np.maximum(highest, whole.highest)
+        return np.where(np.isfinite(whole.bounds), whole.bounds, HIGHEST * highest)
+
     def _certificate(self, iterations):
         sums, (highest, steepest) = primal_sums(self.engine, self.steps, self.core)
-        whole, elements = self.plan.whole, self.plan.shape[0]
-        highest = np.maximum(highest, whole.highest)
-        limits = np.where(np.isfinite(whole.bounds), whole.bounds, HIGHEST * highest)
-        scale = np.full(elements, ROUNDING)
+        limits = self._limits(highest)
+        scale = np.full(self.plan.shape[0], ROUNDING)
 
         def dual(part=0.0, use_bounds=False):
             shrunk = (1.0 - part) * scale

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..certificate import FAINT, HIGHEST, ROUNDING, dual_sum, primal_sums
+from ..certificate import HIGHEST, primal_sums
 from ..power import AFTER, START_ITERATIONS, PowerModel, linear_model, project_dual
 from ..primal_dual import FIRST_CHECK, FIRST_NEWTON_STEPS, NEWTON_STEPS, Scaled
 from ..tile_engine import TileEngine
@@ -86,29 +86,20 @@ class PowerBlock(Block):
 
     def result(self, iterations):
         # The bound is that of the last convex model; what is returned are the maps it was made around.
-        bounds = self._bounds()
+        found = self._certificate(iterations)
         self.model.take_back()
         maps = self.maps()
         (_, *terms), _ = primal_sums(self.engine, self.steps, self.core)
-        bounds[:3] = self.model.haadf_term(self.core), *terms[:2]
-        bounds[5] = iterations
+        found[:3] = self.model.haadf_term(self.core), *terms[:2]
         totals = maps.sum(axis=(1, 2), dtype=float)
-        return maps, np.concatenate([bounds, totals])[None, None]
+        return maps, np.concatenate([found, totals])[None, None]
 
-    def _bounds(self):
-        """What `Block` has of the convex model."""
-        sums, (highest, ratio, steepest) = primal_sums(self.engine, self.steps, self.core)
+    def _limits(self, highest):
+        """Values that the maps do not exceed, of the convex model."""
         weights = self.own(self.data.weights).max(axis=(1, 2)).astype(float)
         brightest = max(float(self.own(self.data.target).max()), 0.0)
         alone = np.where(weights > 0, brightest / np.where(weights > 0, weights, 1.0), 0.0)
-        limits = HIGHEST * np.maximum(np.maximum(highest, self.plan.whole.highest), alone)
-        scale = np.full(len(weights), ROUNDING)
-        raised = dual_sum(self.engine, self.steps, self.core, scale, limits, False)
-        bounded = raised
-        if ((weights > 0) & (weights < FAINT * weights.max())).any():
-            bounded = dual_sum(self.engine, self.steps, self.core, scale, limits, True)
-        values = [*sums[:3], raised, bounded, 0, *sums[3:], *steepest, *ratio]
-        return np.array(values, dtype=float)
+        return HIGHEST * np.maximum(np.maximum(highest, self.plan.whole.highest), alone)
 
     def _linear_engine(self):
         """The linear model that the start is taken from, on the same state."""
