@@ -258,18 +258,24 @@ class _Search:
             changes = [[change for _, change in others] for others in drawn]
             self.candidates.append(_Candidates(form, problems, changes))
         self.start = np.zeros(elements + 1)
-        self.expected = self._expected(elements)
+        self.expected = self._expected()
         self.weights = np.zeros(elements)
 
-    def _expected(self, elements):
-        """About how many fits there will be, if one form is evidently best."""
+    def _expected(self):
+        """About how many fits there will be, if every form may be the best."""
         if "lambda_tv" in self.fixed:
             sweep = len(self.candidates)
         else:
             sweep = len(FACTORS) + 1 + (len(NEAR) + 1) * (len(self.candidates) - 1)
-        free = elements if elements <= ONE_BY_ONE else 1
-        free = free * ("lambda_tv" not in self.fixed) + ("lambda_haadf" not in self.fixed)
-        return sweep + len(STEPS) * 2 * free
+        return sweep + sum(self.fits_to_refine(candidates.form) for candidates in self.candidates)
+
+    def fits_to_refine(self, form):
+        """About how many fits `refine` makes."""
+        elements = len(self.decided)
+        if not elements:
+            return 0
+        free = (elements if elements <= ONE_BY_ONE else 1) * ("lambda_tv" not in self.fixed)
+        return len(STEPS) * 2 * (free + ("lambda_haadf" not in self.fixed and form.with_haadf))
 
     # Trying
 
@@ -493,8 +499,10 @@ class _Search:
         first = self.candidates.index(self.chosen)
         forms = range(len(self.candidates))
         contenders = [k for k in forms if not self.evidently_worse(k, first)]
-        for k in contenders:
-            self.chosen = self.candidates[k]
+        refined = [self.candidates[k] for k in contenders]
+        self.expected = self.fits + sum(self.fits_to_refine(c.form) for c in refined)
+        for candidates in refined:
+            self.chosen = candidates
             self.refine()
         self.chosen = self.candidates[first]
         self.weigh(self.risk(self.chosen, self.chosen.best))
