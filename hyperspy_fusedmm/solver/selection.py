@@ -82,8 +82,11 @@ FORMS = (
 
 # The form that is best at few counts; others must be better by so many standard deviations.
 FEW_COUNTS, CAUTION = Form("tv", True, True), 0.5
-# Standard deviations by which a form is evidently worse than another; its weights are not refined then.
-EVIDENT = 2.0
+# A form is evidently worse than another by so many standard deviations; its weights are not refined then.
+# Smaller parts of the squared error do not matter.
+EVIDENT, SLIGHT = 2.0, 0.02
+# The weights of at most so many forms are refined.
+CONTENDERS = 2
 
 
 @dataclass(frozen=True)
@@ -395,13 +398,16 @@ class _Search:
         self.chosen = self.candidates[self.preferred()]
 
     def preferred(self):
-        """Number of the best form; few counts do not speak against the usual one."""
-        numbers = range(len(self.candidates))
-        scores = np.array([self.best_score(k) for k in numbers])
+        """Number of the best form; few counts do not speak against the usual one.
+
+        Nor does a slight gain speak for an image that had to be given little weight.
+        """
+        scores = [self.best_score(k) for k in range(len(self.candidates))]
         usual = self.usual(int(np.argmin(scores)))
         if usual is not None:
-            doubts = [0.0 if k == usual else self.doubt(k, usual) for k in numbers]
-            scores += CAUTION * np.array(doubts)
+            least = 0.0 if self.candidates[usual].form.with_haadf else self.slight()
+            for k in set(range(len(scores))) - {usual}:
+                scores[k] += max(CAUTION * self.doubt(k, usual), least)
         return int(np.argmin(scores))
 
     def usual(self, best):
@@ -431,7 +437,11 @@ class _Search:
     def evidently_worse(self, k, than):
         """Whether a form is worse than another beyond doubt."""
         worse = self.best_score(k) - self.best_score(than)
-        return k != than and worse > EVIDENT * self.doubt(k, than)
+        return k != than and worse > max(EVIDENT * self.doubt(k, than), self.slight())
+
+    def slight(self):
+        """A difference of scores that does not matter."""
+        return SLIGHT * float(self.weights @ self.errors)
 
     def weaken_haadf(self, candidates):
         """Lower the weight of the HAADF image while that helps: its model may describe it badly."""
@@ -449,47 +459,44 @@ class _Search:
 
     def sweep(self, candidates, points):
         """Best strengths near a line of common factors from strong to weak, prolonged while that helps."""
-        middle = points[len(points) // 2]
-        place = [float((at - middle)[self.decided[0]]) for at in points]
+        points, middle = list(points), points[len(points) // 2]
         expected = EXPECTED - float(middle[self.decided].mean())
         numbers = [self.number(candidates, at) for at in points]
         scatter = float(self.weights**2 @ self.scatter(candidates, numbers[0], numbers[-1]))
-        slope = scatter / (place[0] - place[-1]) ** 2
+
+        def place(at):
+            return float((at - middle)[self.decided].mean())
+
+        slope = scatter / (place(points[0]) - place(points[-1])) ** 2
         curvature = LEAST_CURVATURE * float(self.weights @ self.errors)
         doubt = slope / (4 * curvature * COMMON_SPREAD**2)
 
-        def score(k):
-            return self.score(candidates.risks[numbers[k]]) + doubt * (place[k] - expected) ** 2
+        def score(at):
+            return self.score(self.risk(candidates, at)) + doubt * (place(at) - expected) ** 2
 
-        def prolong(end, change):
-            at = place[end] + change
-            index = 0 if end == 0 else len(place)
-            place.insert(index, at)
-            numbers.insert(index, self.number(candidates, middle + self.common(at)))
-            return [score(k) for k in range(len(place))]
-
-        scores = [score(k) for k in range(len(place))]
-        while np.argmin(scores) == 0 and (middle[self.decided].mean() + place[0]) < STRONGEST:
-            scores = prolong(0, np.log(2))
-        while np.argmin(scores) == len(scores) - 1 and middle[self.decided].mean() + place[-1] > WEAKEST:
-            scores = prolong(-1, -np.log(2))
-        best = middle + self.common(_lowest(place, scores))
-        self.number(candidates, best)
+        scores = [score(at) for at in points]
+        while np.argmin(scores) == 0 and points[0][self.decided].mean() < STRONGEST:
+            points.insert(0, points[0] + self.common(np.log(2)))
+            scores.insert(0, score(points[0]))
+        while np.argmin(scores) == len(scores) - 1 and points[-1][self.decided].mean() > WEAKEST:
+            points.append(points[-1] - self.common(np.log(2)))
+            scores.append(score(points[-1]))
         k = int(np.argmin(scores))
-        if len(self.decided) > 1 and 0 < k < len(place) - 1:
-            apart = self.apart(candidates, numbers[k - 1 : k + 2], place[k - 1 : k + 2], best)
-            found = [self.score(self.risk(candidates, at)) for at in (best, apart)]
-            best = best if found[0] <= found[1] else apart
-        candidates.best = best
+        between = middle + self.common(_lowest([place(at) for at in points], scores))
+        tried = [points[k], between]
+        if len(self.decided) > 1 and 0 < k < len(points) - 1:
+            tried.append(self.apart(candidates, points[k - 1 : k + 2], between))
+        candidates.best = min(tried, key=score)
 
-    def apart(self, candidates, numbers, place, best):
-        """Strengths that suit each element, from fits with common factors."""
+    def apart(self, candidates, points, best):
+        """Strengths that suit each element, from fits with common factors from strong to weak."""
+        numbers = [self.number(candidates, at) for at in points]
         scatter = self.scatter(candidates, numbers[0], numbers[2])
-        apart = candidates.at[numbers[1]].copy()
+        apart = points[1].copy()
         for e in self.decided:
             errors = [candidates.risks[j].error[e] for j in numbers]
             apart[e] += _step(
-                (place[0] - place[2]) / 2, errors, scatter[e], best[e] - apart[e], SPREAD,
+                (points[0] - points[2])[e] / 2, errors, scatter[e], best[e] - apart[e], SPREAD,
                 LEAST_CURVATURE * self.errors[e],
             )  # fmt: skip
         return apart
@@ -497,9 +504,9 @@ class _Search:
     def refine_contenders(self):
         """Find the weights of every form that may be the best, and decide between them then."""
         first = self.candidates.index(self.chosen)
-        forms = range(len(self.candidates))
-        contenders = [k for k in forms if not self.evidently_worse(k, first)]
-        refined = [self.candidates[k] for k in contenders]
+        others = [k for k in range(len(self.candidates)) if not self.evidently_worse(k, first)]
+        others = sorted(set(others) - {first}, key=self.best_score)
+        refined = [self.candidates[k] for k in [first, *others[: CONTENDERS - 1]]]
         self.expected = self.fits + sum(self.fits_to_refine(c.form) for c in refined)
         for candidates in refined:
             self.chosen = candidates

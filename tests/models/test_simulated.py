@@ -35,7 +35,8 @@ def test_the_haadf_helps(particles):
     with_haadf = particles.maps.fuse(particles.haadf, sensitivities=particles.sensitivities)
     without = particles.maps.fuse(None)
     found, alone = error(with_haadf.data, particles.truth), error(without.data, particles.truth)
-    assert (found < 1.02 * alone).all()
+    # What is chosen is best for the sum of the elements' relative errors, not for each of them.
+    assert (found < 1.1 * alone).all() and (found / alone).mean() < 0.8
     assert found[particles.elements.index("Co")] < 0.6 * alone[particles.elements.index("Co")]
 
 
@@ -91,7 +92,7 @@ def test_regularizers(particles, plain, regularization, guided):
     assert (told.regularization, told.guided) == (regularization, guided)
     terms, again = model.objective(), model.objective(model.fused)
     # That of TGV is a minimum itself, which the solver and the evaluation find each in its own way.
-    assert again["regularization"] == pytest.approx(terms["regularization"], rel=3e-3)
+    assert again["regularization"] == pytest.approx(terms["regularization"], rel=5e-3)
     assert again["total"] == pytest.approx(terms["total"], abs=1.01 * model.gap + 1e-6)
     truth = particles.truth.isig[:64, :64]
     assert (error(model.fused.data, truth) < error(maps.data, truth)).all()

@@ -37,11 +37,11 @@ def test_an_image_that_was_cropped_otherwise(recording, lazy):
 
 
 def test_out_of_core_as_well(recording):
-    from hyperspy_fusedmm.signals.lazy_fusion import _image
+    from hyperspy_fusedmm.models.inputs import image_on_grid
 
     maps, haadf = recording
     with pytest.warns(UserWarning, match=WARNING):
-        _image(maps.isig[:20, :20].as_lazy(), haadf.isig[4:, :20])
+        image_on_grid(haadf.isig[4:, :20], maps.isig[:20, :20].as_lazy())
 
 
 def test_maps_among_themselves(recording):

@@ -67,8 +67,8 @@ def test_numbers_of_eager(scan, regularization, guided, lambda_haadf, rule):
     assert_equal_maps(lazy, eager)
     told, expected = lazy.metadata.FusedMultiModal, eager.metadata.FusedMultiModal
     assert told.iterations == 30
-    # Chunks use those bounds of the gap of TGV that are sharp late in a run.
-    assert 0.99 * expected.gap < told.gap < (1.01 if regularization == "tv" else 2) * expected.gap
+    # Without the image dual fields are scaled down, in chunks by parts that suit the end of a run.
+    assert 0.99 * expected.gap < told.gap < (1.01 if lambda_haadf else 1.3) * expected.gap
     for name in ("haadf", "chem", "regularization", "total"):
         assert told.objective[name] == pytest.approx(expected.objective[name], rel=1e-4, abs=1e-9)
     np.testing.assert_allclose(told.kept_counts, expected.kept_counts, rtol=1e-5)
