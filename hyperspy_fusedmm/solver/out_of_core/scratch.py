@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import tempfile
+import threading
 import uuid
 import weakref
 from pathlib import Path
@@ -15,6 +16,10 @@ from pathlib import Path
 import numpy as np
 
 __all__ = ["Scratch", "ScratchError"]
+
+# NumPy parses the head of a file with `ast`, which in some Pythons (3.11) fails now and then if two threads do
+# so at once: https://github.com/python/cpython/issues/106905
+_heads = threading.Lock()
 
 
 class ScratchError(OSError):
@@ -137,7 +142,8 @@ class Scratch:
                 left, right = max(column, column_ends[j]), min(column_end, column_ends[j + 1])
                 if left >= right:
                     continue
-                piece = np.load(self.path(name, i, j), mmap_mode="r")
+                with _heads:
+                    piece = np.load(self.path(name, i, j), mmap_mode="r")
                 if out is None:
                     shape = piece.shape[:-2] + (row_end - row, column_end - column)
                     out = np.empty(shape, piece.dtype)
