@@ -31,8 +31,9 @@ __all__ = ["Disturbance", "Risk", "disturbed", "draws_of", "mean_risk", "risk"]
 # of them these are: more are taken then, up to the largest share, though of maps with this many fewer
 # the error is a little overestimated where the fit follows the counts closely.
 HELD_OUT, LARGEST_HELD_OUT, MANY_COUNTS = 0.1, 0.3, 5000
-# Most draws that an estimate is the mean of, where counts are few.
-MOST_DRAWS = 3
+# Most draws that an estimate is the mean of, where counts are few, and most pixels of all draws together:
+# more would take long.
+MOST_DRAWS, MOST_PIXELS = 3, 3 * 128**2
 # Standard deviation of the disturbance of Gaussian maps in units of their noise.
 GAUSSIAN_DISTURBANCE = 0.3
 # A fit is not taken to be below this part of the mean count in logarithms: a count where none was
@@ -91,10 +92,10 @@ def held_out(total):
     return float(np.clip(share, HELD_OUT, LARGEST_HELD_OUT))
 
 
-def draws_of(totals):
-    """Number of draws for maps of so many counts, an array that may be empty."""
-    least = np.min(totals, initial=np.inf)
-    return int(np.clip(np.ceil(MANY_COUNTS / max(least, 1)), 1, MOST_DRAWS))
+def draws_of(totals, pixels):
+    """Number of draws for maps of so many counts, an array that may be empty, and so many pixels."""
+    wanted = np.ceil(MANY_COUNTS / max(np.min(totals, initial=np.inf), 1))
+    return int(max(min(wanted, MOST_DRAWS, MOST_PIXELS // pixels), 1))
 
 
 def disturbed(problem, rng):

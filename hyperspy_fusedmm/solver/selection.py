@@ -243,7 +243,8 @@ class _Search:
         self.decided = np.flatnonzero(~self.undecided)
         self.measured = [cropped(problem, tile) for tile in tiles]
         seen = sum(part.maps.sum(axis=(1, 2), dtype=float) for part in self.measured)
-        self.draws = draws_of(seen[poisson & ~self.undecided])
+        pixels = sum(part.maps[0].size for part in self.measured)
+        self.draws = draws_of(seen[poisson & ~self.undecided], pixels)
         drawn = []
         for part, tile in zip(self.measured, tiles):
             rng = np.random.default_rng([seed, tile[0].start, tile[1].start])

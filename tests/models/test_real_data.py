@@ -56,7 +56,8 @@ def test_dust_particle(real_data):
     haadf, spectrum = hs.load(real_data("dust_particle/tilt_0.bcf"))
     lines = ["Ca_Ka", "Cu_Ka", "Fe_Ka", "Ga_Ka", "Mg_Ka", "O_Ka", "Pt_La", "S_Ka", "Si_Ka"]
     maps = fmm.element_maps(spectrum.get_lines_intensity(lines))
-    fused, model, explained = fuse(maps, haadf, tolerance=1e-3)
+    # One form, as the search over all of nine elements takes minutes.
+    fused, model, explained = fuse(maps, haadf, tolerance=1e-3, regularization="tv", guided=True)
     assert fused.elements == ["Ca", "Cu", "Fe", "Ga", "Mg", "O", "Pt", "S", "Si"]
     assert explained > 0.8
     # Pt, Ga and Cu are one deposit: of these three the maps hardly tell which is how bright.
@@ -70,8 +71,9 @@ def test_quantum_dots(real_data):
     names = {"Se": "Sei_img", "S": "Si_img", "Zn": "Zni_img"}
     maps = fmm.element_maps({k: (arrays[v][..., 0] > 0).astype("u1") for k, v in names.items()})
     fused, model, explained = fuse(
-        maps, arrays["haadf_stem"][..., 0], tolerance=5e-4, max_iterations=5000
-    )
+        maps, arrays["haadf_stem"][..., 0], tolerance=5e-4, max_iterations=5000,
+        regularization="tv", guided=True,
+    )  # fmt: skip
     assert model.fidelity == ["poisson"] * 3
     assert explained > 0.9
     assert fused.data.sum() == pytest.approx(maps.data.sum(), rel=0.5)
