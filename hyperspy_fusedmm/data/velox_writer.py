@@ -5,6 +5,7 @@ import os
 import numba
 import numpy as np
 
+from ..signals.progress import is_shown
 from .velox_layout import CHANNEL_WIDTH, N_CHANNELS, NEXT_PIXEL, write_velox_layout
 
 # Events drawn at a time, roughly: what is held in memory does not depend on the size of the file.
@@ -206,9 +207,6 @@ def _draw_events(photons, cumulative, keep, alias, rng):
 
 
 def _progressbar(show_progressbar, total, description):
-    from hyperspy.defaults_parser import preferences
     from tqdm.auto import tqdm
 
-    if show_progressbar is None:
-        show_progressbar = preferences.General.show_progressbar
-    return tqdm(total=total, desc=description, disable=not show_progressbar)
+    return tqdm(total=total, desc=description, disable=not is_shown(show_progressbar))

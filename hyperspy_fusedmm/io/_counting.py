@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ..signals.progress import is_shown
 from ._event_stream import ChannelWindows, decode_frames
 from ._frames import consecutive_runs
 from ._velox_file import EventDataset
@@ -126,16 +127,13 @@ def lazy_stack(frames, chunks):
 
 
 def _progressbar(show_progressbar, n_events):
-    from hyperspy.defaults_parser import preferences
     from hyperspy.external.progressbar import progressbar
 
-    if show_progressbar is None:
-        show_progressbar = preferences.General.show_progressbar
     return progressbar(
         desc="Counting X-rays",
         total=n_events,
         unit="event",
         unit_scale=True,
-        disable=not show_progressbar,
+        disable=not is_shown(show_progressbar),
         leave=True,
     )

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from ..signals.names import atomic_number
+from ..signals.progress import is_shown
 from ..solver import (
     FusionProblem,
     calibrate_haadf,
@@ -246,11 +247,7 @@ class Diagnosis:
         return (share * maps).sum(axis=(1, 2), dtype=float) / totals
 
     def _steps(self, show_progressbar):
-        from hyperspy.defaults_parser import preferences
-
-        if show_progressbar is None:
-            show_progressbar = preferences.General.show_progressbar
-        return _Steps(show_progressbar)
+        return _Steps(is_shown(show_progressbar))
 
 
 class _Steps:

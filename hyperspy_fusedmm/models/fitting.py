@@ -1,9 +1,9 @@
 """The fit of a fusion: options, start, solution, and what is kept of it."""
 
 import numpy as np
-from hyperspy.defaults_parser import preferences
 from hyperspy.external.progressbar import progressbar
 
+from ..signals.progress import is_shown
 from ..signals.warning import warn_caller
 from ..solver import FusionProblem, haadf_guide, pilot_weights, solve
 from .choice import CHOSEN, decide
@@ -148,8 +148,6 @@ class Fitting:
         >>> model.converged and 0 <= model.relative_gap <= 1e-3
         True
         """
-        if show_progressbar is None:
-            show_progressbar = preferences.General.show_progressbar
         given = {
             "lambda_haadf": lambda_haadf,
             "lambda_chem": lambda_chem,
@@ -167,7 +165,7 @@ class Fitting:
             "resume": resume,
             "num_workers": num_workers,
         }
-        self._fit(given, show_progressbar)
+        self._fit(given, is_shown(show_progressbar))
 
     def _fit(self, given, show_progressbar):
         """Decide, solve, and keep what was found."""

@@ -103,11 +103,10 @@ def warn_of_quantified(maps, data):
     UserWarning
     """
     quantity = str(maps.metadata.get_item("Signal.quantity", None) or "")
-    # Also where no metadata came along: fractions of several elements that make a whole everywhere.
-    whole = _whole(data)
     if quantity in QUANTITIES.values() or "%" in quantity or "percent" in quantity.lower():
         found = f"they are called {quantity!r} (metadata.Signal.quantity)"
-    elif whole is not None:
+    elif (whole := _whole(data)) is not None:
+        # No metadata came along, but fractions of several elements make a whole everywhere.
         found = f"they add up to {whole:g} at every pixel, as fractions or per cent do"
     else:
         return

@@ -1,9 +1,9 @@
 """How well the fused maps are known: standard errors, covariances and upper limits, as signals."""
 
 import numpy as np
-from hyperspy.defaults_parser import preferences
 from hyperspy.external.progressbar import progressbar
 
+from ..signals.progress import is_shown
 from ..solver import bootstrap, hessian_covariance, hessian_variance, upper_limit
 from ..solver.bootstrap import LEAST_COUNTS, data_widths, resolved_pixels
 from . import checks
@@ -316,11 +316,8 @@ class Uncertainty(Composition):
             or self._bootstrap[0] is not result
             or (self._bootstrap[1] != options)
         ):
-            if show_progressbar is None:
-                show_progressbar = preferences.General.show_progressbar
-            with progressbar(
-                total=replicates, desc="Refitting", disable=not show_progressbar
-            ) as bar:
+            shown = is_shown(show_progressbar)
+            with progressbar(total=replicates, desc="Refitting", disable=not shown) as bar:
                 found = bootstrap(
                     self._solved_problem(),
                     result["maps"],

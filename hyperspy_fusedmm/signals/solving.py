@@ -6,13 +6,12 @@ import weakref
 
 import dask
 import numpy as np
-from hyperspy.defaults_parser import preferences
 from hyperspy.external.progressbar import progressbar
 
 from ..solver.out_of_core import ScratchError, Watch, solution_of, steps_of
 from .warning import warn_caller
 
-__all__ = ["is_shown", "solved", "when_solved"]
+__all__ = ["solved", "when_solved"]
 
 # Bound methods, of objects that are still there, by the topic of the plan they wait for.
 _waiting = {}
@@ -95,13 +94,6 @@ def _warn(outcome):
             f"above the tolerance of {tolerance:g}; the maps are usable, but lower tolerance, or raise "
             f"max_iterations, for {end}."
         )
-
-
-def is_shown(show_progressbar):
-    """Whether to show progress; None means as HyperSpy's preferences say."""
-    if show_progressbar is None:
-        return bool(preferences.General.show_progressbar)
-    return bool(show_progressbar)
 
 
 def _one_solution(arrays):

@@ -6,9 +6,10 @@ import tempfile
 from pathlib import Path
 
 import dask.array as da
-from hyperspy._signals.lazy import LazySignal
+from hyperspy.signals import LazySignal
 
-from .solving import is_shown, solved
+from .progress import is_shown
+from .solving import solved
 
 __all__ = ["compute_together", "save_together"]
 

@@ -524,6 +524,11 @@ def dual_sum(engine, steps, core, scale, limits, use_bounds):
     return value, np.array(apart)
 
 
+def explaining_alone(weights, brightest):
+    """Value (E,) with which each map alone would explain the brightest pixel of the HAADF image."""
+    return np.where(weights > 0, max(float(brightest), 0.0) / np.where(weights > 0, weights, 1.0), 0.0)
+
+
 def must_bound(data):
     """Whether there are pixels or elements where r cannot be raised."""
     return not data.rho.all() or any(not image.any() for image in data.weights)
@@ -553,8 +558,7 @@ def certify(engine, steps, bounds, with_dual=True):
     if not with_dual:
         return Certificate(haadf, divergence, regularization, -np.inf)
     weights = np.array([image.max() for image in data.weights], dtype=float)
-    brightest = max(float(data.target.max()), 0.0) if data.rho.any() else 0.0
-    alone = np.where(weights > 0, brightest / np.where(weights > 0, weights, 1.0), 0.0)
+    alone = explaining_alone(weights, data.target.max() if data.rho.any() else 0.0)
     limits = np.where(np.isfinite(bounds), bounds, HIGHEST * np.maximum(highest, alone))
 
     def dual(scale, use_bounds=False):

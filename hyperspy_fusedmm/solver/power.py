@@ -24,7 +24,7 @@ from .certificate import certify
 from .primal_dual import Scaled, project_dual, solve_linear
 from .tile_engine import TileEngine
 
-__all__ = ["AFTER", "PowerModel", "linear_model", "solve_power"]
+__all__ = ["AFTER", "POWER_NEWTON_STEPS", "PowerModel", "linear_model", "solve_power"]
 
 HISTORY = ("iteration", "haadf", "chem", "tv", "total", "stationarity")
 # Iterations on one convex model; doubled while they do not make the objective fall.
@@ -43,6 +43,8 @@ WEAKEST, STRONGEST = 0.5, 1e5
 SMALLEST_SIGNAL = 0.01
 SMALLEST_PULL = 1e-6
 DAMPING = 1e-3
+# Newton steps of the prox in every iteration.
+POWER_NEWTON_STEPS = 2
 # What follows the iterations of a step: a new convex model around the present maps, more iterations
 # on the same one, or these with a stronger proximal term from the maps that were kept.
 AFTER = ("keep", "go on", "take back")
@@ -255,7 +257,7 @@ def solve_power(problem, *, tolerance, max_iterations, initial, state, num_worke
         record(present, np.nan)
         while iteration < max_iterations and nearness < STRONGEST:
             count, near, after = min(inner, max_iterations - iteration), nearness, "go on"
-            engine.advance(steps._replace(newton=2), count)
+            engine.advance(steps._replace(newton=POWER_NEWTON_STEPS), count)
             iteration += count
             blocks += 1
             found = model.objective(steps)

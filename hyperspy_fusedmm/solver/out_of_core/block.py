@@ -154,9 +154,12 @@ class Block:
 
     def result(self, iterations):
         """Maps of the chunk, and the numbers from which `certificate_of` has the whole image's."""
+        return self._with_maps(self._certificate(iterations))
+
+    def _with_maps(self, certificate):
         maps = self.maps()
         totals = maps.sum(axis=(1, 2), dtype=float)
-        return maps, np.concatenate([self._certificate(iterations), totals])[None, None]
+        return maps, np.concatenate([certificate, totals])[None, None]
 
     def _limits(self, highest):
         """Values that the maps do not exceed; ``highest`` (E,) are those found in the chunk."""

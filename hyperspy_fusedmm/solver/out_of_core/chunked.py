@@ -27,6 +27,7 @@ from ..primal_dual import (
 from ..tile_engine import TileEngine
 from .block import SINGLE, Plan, certificate_of
 from .grid import MARGIN, largest_sweep, sweeps, working_grid
+from .lazy_problem import three_axes
 from .power_block import segments_of
 from .scratch import Scratch
 from .tasks import ingest, one_pass, sweep
@@ -195,7 +196,7 @@ def solve_chunked(
         "%d x %d chunks, %d sweeps, halo of %d pixels, %s", len(chunks[1]), len(chunks[2]),
         max(len(plan_sweeps), 1), halo, "no scratch" if store is None else store.folder,
     )  # fmt: skip
-    arrays = [_three_axes(a).rechunk((-1,) + chunks[1:]) for a in problem.arrays.values()]
+    arrays = [three_axes(a).rechunk((-1,) + chunks[1:]) for a in problem.arrays.values()]
     if store is None and halo:
         arrays = [_with_halo(a, plan) for a in arrays]
     return _graph(plan, arrays, chunks)
@@ -203,10 +204,6 @@ def solve_chunked(
 
 def _ends(sizes):
     return (0, *np.cumsum(sizes).tolist())
-
-
-def _three_axes(array):
-    return array[np.newaxis] if array.ndim == 2 else array
 
 
 def _with_halo(array, plan):

@@ -13,7 +13,7 @@ from ..power import linear_model
 from ..primal_dual import Scaled, _power_of_two
 from ..problem import FusionProblem
 
-__all__ = ["LazyProblem", "WholeImage"]
+__all__ = ["LazyProblem", "WholeImage", "own_axes", "three_axes"]
 
 # Arguments of `FusionProblem` that may hold a value per pixel, with the number of axes then.
 PIXELWISE = {
@@ -27,6 +27,18 @@ PIXELWISE = {
 }
 # Pixels from which the median of a noise image is taken, on a regular grid.
 MEDIAN_PIXELS = 1 << 22
+
+
+def three_axes(array):
+    """An array with a value per pixel as chunks hold it, (., R, C)."""
+    return array[np.newaxis] if array.ndim == 2 else array
+
+
+def own_axes(names, pieces):
+    """Pieces (., R, C) of the arrays of a problem by name, with the axes that the problem takes; a dict."""
+    return {
+        name: piece[0] if PIXELWISE[name] == 2 else piece for name, piece in zip(names, pieces)
+    }
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,6 +4,7 @@ import dask.array as da
 import numpy as np
 
 from ..problem import FusionProblem
+from .lazy_problem import own_axes, three_axes
 
 __all__ = ["lazy_per_pixel"]
 
@@ -40,7 +41,7 @@ def lazy_per_pixel(problem, maps, function, pairs=False):
     """
     arrays = {name: a for name, a in problem.arrays.items() if name not in _OF_NEIGHBOURS}
     pieces = [
-        (a[np.newaxis] if a.ndim == 2 else a).rechunk((-1,) + maps.chunks[1:]) for a in arrays.values()
+        three_axes(a).rechunk((-1,) + maps.chunks[1:]) for a in arrays.values()
     ]
     constants = {k: v for k, v in problem.constants.items() if k not in _OF_NEIGHBOURS}
     elements = ((maps.shape[0],),)
@@ -52,8 +53,4 @@ def lazy_per_pixel(problem, maps, function, pairs=False):
 
 
 def _of_block(maps, *pieces, names, constants, function):
-    values = {
-        name: piece[0] if name in ("haadf", "haadf_noise") else piece
-        for name, piece in zip(names, pieces)
-    }
-    return function(FusionProblem(**values, **constants), maps)
+    return function(FusionProblem(**own_axes(names, pieces), **constants), maps)

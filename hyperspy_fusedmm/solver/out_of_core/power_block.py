@@ -2,15 +2,20 @@
 
 import numpy as np
 
-from ..certificate import HIGHEST, primal_sums
-from ..power import AFTER, START_ITERATIONS, PowerModel, linear_model, project_dual
+from ..certificate import HIGHEST, explaining_alone, primal_sums
+from ..power import (
+    AFTER,
+    POWER_NEWTON_STEPS,
+    START_ITERATIONS,
+    PowerModel,
+    linear_model,
+    project_dual,
+)
 from ..primal_dual import FIRST_CHECK, FIRST_NEWTON_STEPS, NEWTON_STEPS, Scaled
 from ..tile_engine import TileEngine
 from .block import Block
 
-__all__ = ["POWER_NEWTON_STEPS", "PowerBlock", "segments_of"]
-
-POWER_NEWTON_STEPS = 2
+__all__ = ["PowerBlock", "segments_of"]
 
 
 def segments_of(schedule, from_measured):
@@ -88,17 +93,14 @@ class PowerBlock(Block):
         # The bound is that of the last convex model; what is returned are the maps it was made around.
         found = self._certificate(iterations)
         self.model.take_back()
-        maps = self.maps()
         (_, *terms), _ = primal_sums(self.engine, self.steps, self.core)
         found[:3] = self.model.haadf_term(self.core), *terms[:2]
-        totals = maps.sum(axis=(1, 2), dtype=float)
-        return maps, np.concatenate([found, totals])[None, None]
+        return self._with_maps(found)
 
     def _limits(self, highest):
         """Values that the maps do not exceed, of the convex model."""
         weights = self.own(self.data.weights).max(axis=(1, 2)).astype(float)
-        brightest = max(float(self.own(self.data.target).max()), 0.0)
-        alone = np.where(weights > 0, brightest / np.where(weights > 0, weights, 1.0), 0.0)
+        alone = explaining_alone(weights, self.own(self.data.target).max())
         return HIGHEST * np.maximum(np.maximum(highest, self.plan.whole.highest), alone)
 
     def _linear_engine(self):

@@ -3,6 +3,7 @@
 import numpy as np
 
 from .block import Block
+from .lazy_problem import own_axes
 from .power_block import PowerBlock
 from .report import step
 
@@ -11,7 +12,7 @@ __all__ = ["ingest", "one_pass", "sweep"]
 
 def one_pass(plan, i, j, *arrays):
     """Maps and certificate of a chunk whose arrays come with the whole halo."""
-    block = _block(plan, i, j, _pieces(plan, arrays))
+    block = _block(plan, i, j, own_axes(plan.names, arrays))
     with step(plan), block.engine:
         if plan.sweeps:
             block.advance(plan.sweeps[0])
@@ -23,7 +24,7 @@ def one_pass(plan, i, j, *arrays):
 
 def ingest(plan, i, j, *arrays):
     """Keep a chunk of the data in the scratch folder."""
-    for name, piece in _pieces(plan, arrays).items():
+    for name, piece in own_axes(plan.names, arrays).items():
         if not plan.scratch.has(name, i, j):
             # Single precision is what the solver works in; the image is used less an offset.
             if name != "haadf" and piece.dtype == float:
@@ -61,13 +62,6 @@ def _sweep(plan, k, i, j):
     # Every neighbour has gone on from the state before this one's.
     plan.scratch.remove(f"state{k - 1}", i, j)
     return k
-
-
-def _pieces(plan, arrays):
-    return {
-        name: array[0] if name in ("haadf", "haadf_noise") else array
-        for name, array in zip(plan.names, arrays)
-    }
 
 
 def _block(plan, *arguments):
