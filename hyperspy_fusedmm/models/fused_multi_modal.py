@@ -57,6 +57,8 @@ noise, preset, dictionary
 
     Raises
     ------
+    TypeError
+        If `maps` are no element maps.
     ValueError, NotImplementedError
         As :meth:`ElementMaps.create_model`.
 
@@ -104,6 +106,7 @@ noise, preset, dictionary
         dictionary=None,
     ):
         super().__init__()
+        inputs.check_maps(maps)
         self.inav, self.isig = RefusedSlicer("inav"), RefusedSlicer("isig")
         self.signal = maps
         self.axes_manager = maps.axes_manager

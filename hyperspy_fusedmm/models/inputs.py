@@ -11,6 +11,23 @@ from .checks import values_of
 WHOLES, ROUNDED, NEARLY_ALL = (1.0, 100.0), 2e-3, 0.99
 
 
+def check_maps(maps):
+    """Refuse what are no element maps.
+
+    Parameters
+    ----------
+    maps : object
+
+    Raises
+    ------
+    TypeError
+    """
+    if not hasattr(maps, "_map_names"):
+        raise TypeError(
+            f"maps: found {maps!r}; element maps are needed, as element_maps() makes them."
+        )
+
+
 def named_maps(maps):
     """Names of the maps, after checking that there is one for each and that the grid is regular.
 

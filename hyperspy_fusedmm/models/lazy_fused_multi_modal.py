@@ -45,11 +45,12 @@ class LazyFusedMultiModal(FusedMultiModal):
 
     Made by :meth:`LazyElementMaps.create_model`; see :class:`FusedMultiModal` for the problem and the
     attributes. What is chosen from the data is chosen on a part of the image, up to 1024 x 1024 pixels
-    of it, when the model is made and fitted; so are the steps of ``forward="power"``. ``fused``, ``haadf_fit``, ``haadf_residual`` and the standard error
-    are lazy and in chunks. They all follow from one solution: compute or save them together, with
-    :func:`compute_together` and :func:`save_together`, or ``fused`` first. Once that is done, ``gap``,
-    ``relative_gap``, ``converged``, ``iterations``, ``history``, ``kept_counts``, ``gap_by_chunk`` and ``objective()``
-    are known; they are None before.
+    of it, when the model is made and fitted; so are the steps of ``forward="power"``. ``fused``,
+    ``haadf_fit``, ``haadf_residual`` and the standard error are lazy and in chunks. They all follow from
+    one solution: compute or save them together, with :func:`compute_together` and
+    :func:`save_together`, or ``fused`` first. Once that is done, ``gap``, ``relative_gap``,
+    ``converged``, ``iterations``, ``history``, ``kept_counts``, ``gap_by_chunk`` and ``objective()`` are
+    known; they are None before.
 
     Parameters
     ----------
@@ -61,6 +62,8 @@ noise, preset, dictionary
 
     Raises
     ------
+    TypeError
+        If `maps` are no element maps.
     ValueError, NotImplementedError
         As :meth:`ElementMaps.create_model`.
     """

@@ -3,10 +3,12 @@
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import dask.array as da
-from hyperspy.signals import LazySignal
+from hyperspy.signals import BaseSignal, LazySignal
+from rsciio import IO_PLUGINS
 
 from .progress import is_shown
 from .solving import solved
@@ -31,6 +33,8 @@ def compute_together(*signals, show_progressbar=None, close_file=False, **kwargs
 
     Raises
     ------
+    TypeError
+        If something else than a signal is given.
     ValueError
         If they come from different fits.
     OSError
@@ -54,6 +58,7 @@ def compute_together(*signals, show_progressbar=None, close_file=False, **kwargs
     >>> error
     <ElementMaps, title: Element maps (standard error), dimensions: (1|16, 16)>
     """
+    _check_signals(signals)
     lazy = [signal for signal in signals if signal._lazy]
     if not lazy:
         return
@@ -75,7 +80,8 @@ def save_together(signals, overwrite=None, *, show_progressbar=None, **kwargs):
     Parameters
     ----------
     signals : dict of path to signal
-        File names with their extensions, ``.hspy`` or ``.zspy``.
+        File names with the extension of a format that can hold the signal, as ``.hspy`` (also where
+        there is none) or ``.zspy``.
     overwrite : bool, optional
         Whether files of these names are replaced.
     show_progressbar : bool, optional
@@ -85,8 +91,11 @@ def save_together(signals, overwrite=None, *, show_progressbar=None, **kwargs):
 
     Raises
     ------
+    TypeError
+        If `signals` is no dict of path to signal.
     ValueError
-        If the signals come from different fits.
+        If an extension is that of no format to write the signal in, two paths are one, or the signals
+        come from different fits.
     OSError
         If a disk is full, or a file exists and `overwrite` is not True.
     ConnectionError
@@ -107,7 +116,7 @@ def save_together(signals, overwrite=None, *, show_progressbar=None, **kwargs):
     >>> results = {"fused.zspy": fused, "error.zspy": error}
     >>> fmm.save_together(results, overwrite=True, show_progressbar=False)
     """
-    signals = {Path(path): signal for path, signal in signals.items()}
+    signals = _by_path(signals)
     for final in signals:
         if final.exists() and not overwrite:
             raise FileExistsError(f"filename: {final} exists already; pass overwrite=True.")
@@ -138,6 +147,47 @@ def save_together(signals, overwrite=None, *, show_progressbar=None, **kwargs):
     finally:
         for folder in folders.values():
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _check_signals(signals):
+    for signal in signals:
+        if not isinstance(signal, BaseSignal):
+            raise TypeError(f"signals: found {signal!r}; signals of HyperSpy are needed.")
+
+
+def _by_path(signals):
+    """Signals by the path they will have; refuses what could not be written once all is computed."""
+    if not isinstance(signals, Mapping):
+        raise TypeError(
+            f"signals: found {type(signals).__name__}; a dict of path to signal is needed, as "
+            "{'fused.zspy': fused}."
+        )
+    _check_signals(signals.values())
+    found = {}
+    for path, signal in signals.items():
+        if not isinstance(path, (str, os.PathLike)):
+            raise TypeError(f"signals: found {path!r} as a path; a string or a Path is needed.")
+        final = Path(path)
+        final = final if final.suffix else final.with_suffix(".hspy")
+        if final in found:
+            raise ValueError(f"signals: found {str(final)!r} twice; each signal needs its own path.")
+        _check_format(final, signal)
+        found[final] = signal
+    return found
+
+
+def _check_format(path, signal):
+    extension = path.suffix[1:].lower()
+    axes = signal.axes_manager
+    kind = [axes.signal_dimension, axes.navigation_dimension]
+    for plugin in IO_PLUGINS:
+        writes = plugin["writes"]
+        if extension in plugin["file_extensions"] and (writes is True or writes and kind in writes):
+            return
+    raise ValueError(
+        f"signals: found the extension {path.suffix!r} of {path.name!r}, in which {signal!r} cannot be "
+        "written; the extension of a format for it is needed, as .hspy or .zspy."
+    )
 
 
 def _fill_in(signal, outcome):

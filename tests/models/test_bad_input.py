@@ -319,3 +319,10 @@ def test_an_unknown_option_lists_close_ones(small):
     for name in ("dictionary", "image"):
         with pytest.raises(TypeError, match=f"{name}: there is no such option"):
             small.maps.fuse(None, **{name: {}})
+
+
+@pytest.mark.parametrize("model", ["FusedMultiModal", "LazyFusedMultiModal"])
+def test_models_of_what_are_no_maps(small, model):
+    for wrong in (3, small.haadf):
+        with pytest.raises(TypeError, match="maps: found .*element maps are needed"):
+            getattr(fmm, model)(wrong, small.haadf)

@@ -168,6 +168,33 @@ def test_save_together(scan, sweeps, tmp_path):
         fmm.save_together(outputs)
 
 
+def test_bad_input_is_refused_before_anything_is_computed(scan, sweeps, tmp_path):
+    fused = both(scan)[1].fused
+    with pytest.raises(TypeError, match="signals: found 3; signals of HyperSpy"):
+        fmm.compute_together(fused, 3)
+    wrong = [
+        ([fused], TypeError, "signals: found list; a dict of path to signal"),
+        ({1: fused}, TypeError, "signals: found 1 as a path; a string or a Path"),
+        ({tmp_path / "a.zspy": 3}, TypeError, "signals: found 3; signals of HyperSpy"),
+        ({tmp_path / "a.foo": fused}, ValueError, r"signals: found the extension '.foo' of 'a.foo'"),
+        # Read by RosettaSciIO, but not written.
+        ({tmp_path / "a.emd": fused, tmp_path / "a.dm3": fused}, ValueError, "extension '.dm3'"),
+        ({tmp_path / "a": fused, tmp_path / "a.hspy": fused}, ValueError, "a.hspy' twice"),
+        ({tmp_path / "none" / "a.zspy": fused}, FileNotFoundError, "make it first"),
+    ]
+    for signals, error, match in wrong:
+        with pytest.raises(error, match=match):
+            fmm.save_together(signals)
+    assert not sweeps and fused._lazy and not list(tmp_path.iterdir())
+
+
+def test_a_file_without_extension_is_an_hspy(scan, tmp_path):
+    fused = both(scan)[1].fused
+    fmm.save_together({str(tmp_path / "fused"): fused})
+    assert [path.name for path in tmp_path.iterdir()] == ["fused.hspy"]
+    assert type(hs.load(tmp_path / "fused.hspy")) is fmm.ElementMaps
+
+
 def test_results_of_two_fits_are_not_mixed(scan):
     models = [both(scan)[1] for _ in range(2)]
     with pytest.raises(ValueError, match="2 different fits"):
