@@ -131,6 +131,11 @@ def fuse_signals():
             warnings.simplefilter("ignore")
             maps.fuse(
                 make_image(inputs["haadf"]),
+                # Without the choice of weights, which is many fits.
+                regularization="tv",
+                guided=False,
+                lambda_haadf=1.0,
+                lambda_tv=0.4,
                 tolerance=1e-12,
                 max_iterations=20,
                 num_workers=threads,

@@ -50,6 +50,8 @@ BLOCK = 64
 # Iterations that follow each other through a tile, each a row behind the one before: their rows stay
 # in the nearer caches.
 DEPTH = 8
+# Of TGV, each two rows behind the one before.
+TGV_DEPTH = 4
 # Limits of the strength at a pixel, relative to the typical one, that step sizes follow.
 SMALLEST_RELATIVE, LARGEST_RELATIVE = np.float32(0.5), np.float32(10)
 # Inverse sums of the columns and rows of |E| and, for columns, of the identity beside it.
@@ -74,15 +76,15 @@ class Workspace(NamedTuple):
     """Rows that a tile kernel works with, so that it need not allocate any."""
 
     forward: np.ndarray  # (1, E, W)
-    bar: np.ndarray  # (2, E, W) extrapolated x of two rows
-    flow: np.ndarray  # (2 E, 2, W) D p of two rows
-    slope_bar: np.ndarray  # (3, 2 E, W) extrapolated v of three rows
+    bar: np.ndarray  # (2 DEPTH, E, W) extrapolated x, two rows of each iteration
+    flow: np.ndarray  # (2 E, 2 DEPTH, W) D p, likewise
+    slope_bar: np.ndarray  # (3 TGV_DEPTH, 2 E, W) extrapolated v, three rows of each iteration
     rows: np.ndarray  # (1, 5, W)
 
     @classmethod
     def allocate(cls, elements, width):
         shapes = ((1, elements, width), (2 * DEPTH, elements, width), (2 * elements, 2 * DEPTH, width),
-                  (3, 2 * elements, width), (1, 5, width))  # fmt: skip
+                  (3 * TGV_DEPTH, 2 * elements, width), (1, 5, width))  # fmt: skip
         return cls(*map(aligned_zeros, shapes))
 
 
@@ -360,57 +362,64 @@ def advance_tgv(
     for c in range(width):
         nothing[c] = ZERO
 
-    for k in range(iterations):
-        relaxation = steps.relaxation if k < iterations - 1 else last_relaxation
-        row_start = 1 if top else k + 2
-        slope_start = 1 if top else k + 1
-        row_end = height + 1 if bottom else height + 1 - k
-        dual_end = row_end if bottom else row_end - 1
-        for row in range(slope_start, row_end + 1):
-            now, before = row % 2, (row + 1) % 2
-            if row < row_end:
-                flow, here, above = p, row, row - 1
-                if guided:
-                    border = bottom and row == height
-                    guide_flow(p, data.guide, row, width, border, right, workspace.flow, now)
-                    flow, here, above = workspace.flow, now, before
-                    if row == 1 and top:
-                        guide_flow(p, data.guide, 0, width, False, right, workspace.flow, before)
-                if row >= row_start:
-                    primal_row(
-                        data, steps, step_fields, relaxation, row, width, flow, here, above, x,
-                        residual, workspace, now,
+    for group in range(0, iterations, TGV_DEPTH):
+        depth = min(TGV_DEPTH, iterations - group)
+        for front in range(1 if top else group + 1, height + 2 * depth):
+            for lag in range(depth):
+                k, row = group + lag, front - 2 * lag
+                relaxation = steps.relaxation if k < iterations - 1 else last_relaxation
+                row_start = 1 if top else k + 2
+                slope_start = 1 if top else k + 1
+                row_end = height + 1 if bottom else height + 1 - k
+                if row < slope_start or row > row_end:
+                    continue
+                dual_end = row_end if bottom else row_end - 1
+                now, before = 2 * lag + row % 2, 2 * lag + (row + 1) % 2
+                if row < row_end:
+                    flow, here, above = p, row, row - 1
+                    if guided:
+                        border = bottom and row == height
+                        guide_flow(p, data.guide, row, width, border, right, workspace.flow, now)
+                        flow, here, above = workspace.flow, now, before
+                        if row == 1 and top:
+                            guide_flow(p, data.guide, 0, width, False, right, workspace.flow, before)
+                    if row >= row_start:
+                        primal_row(
+                            data, steps, step_fields, relaxation, row, width, flow, here, above, x,
+                            residual, workspace, now,
+                        )  # fmt: skip
+                        if right > 0:
+                            for e in range(elements):
+                                bar[now, e, first + right] = bar[now, e, first + right - 1]
+                    if row < dual_end:
+                        place = 3 * lag + row % 3
+                        if bottom and row == height:
+                            for e in range(elements):
+                                for c in range(slope_bar.shape[2]):
+                                    slope_bar[place, 2 * e + 1, c] = ZERO
+                        slope_row(
+                            v, q, flow, here, row, width, top and row == 1, bottom and row == height,
+                            left, right, step_fields.slope, relaxation, workspace, place,
+                        )  # fmt: skip
+                done = row - 1
+                if done < row_start or done >= dual_end:
+                    continue
+                under = now if row < row_end else before
+                place, place_before = 3 * lag + done % 3, 3 * lag + (done + 2) % 3
+                for e in range(elements):
+                    residual_slope_ascent(
+                        span(bar, before, e, first, width), span(bar, before, e, first + 1, width),
+                        span(bar, under, e, first, width),
+                        span(slope_bar, place, 2 * e, first, width),
+                        span(slope_bar, place, 2 * e + 1, first, width),
+                        span(data.guide, 0, done, first, width) if guided else nothing,
+                        span(data.guide, 1, done, first, width) if guided else nothing,
+                        span(data.strength, e, done, first, width),
+                        span(step_fields.dual, e, done, first, width), relaxation,
+                        span(p, 2 * e, done, first, width), span(p, 2 * e + 1, done, first, width),
                     )  # fmt: skip
-                    if right > 0:
-                        for e in range(elements):
-                            bar[now, e, first + right] = bar[now, e, first + right - 1]
-                if row < dual_end:
-                    if bottom and row == height:
-                        for e in range(elements):
-                            for c in range(slope_bar.shape[2]):
-                                slope_bar[row % 3, 2 * e + 1, c] = ZERO
-                    slope_row(
-                        v, q, flow, here, row, width, top and row == 1, bottom and row == height,
-                        left, right, step_fields.slope, relaxation, workspace, row % 3,
-                    )  # fmt: skip
-            done = row - 1
-            if done < row_start or done >= dual_end:
-                continue
-            under = now if row < row_end else before
-            for e in range(elements):
-                residual_slope_ascent(
-                    span(bar, before, e, first, width), span(bar, before, e, first + 1, width),
-                    span(bar, under, e, first, width),
-                    span(slope_bar, done % 3, 2 * e, first, width),
-                    span(slope_bar, done % 3, 2 * e + 1, first, width),
-                    span(data.guide, 0, done, first, width) if guided else nothing,
-                    span(data.guide, 1, done, first, width) if guided else nothing,
-                    span(data.strength, e, done, first, width),
-                    span(step_fields.dual, e, done, first, width), relaxation,
-                    span(p, 2 * e, done, first, width), span(p, 2 * e + 1, done, first, width),
+                curvature_row(
+                    q, slope_bar, place, place_before, data.strength, done, width,
+                    top and done == 1, bottom and done == height, left, right,
+                    steps.curvature_ratio, step_fields.curvature, relaxation, workspace.rows,
                 )  # fmt: skip
-            curvature_row(
-                q, slope_bar, done % 3, (done + 2) % 3, data.strength, done, width,
-                top and done == 1, bottom and done == height, left, right,
-                steps.curvature_ratio, step_fields.curvature, relaxation, workspace.rows,
-            )  # fmt: skip

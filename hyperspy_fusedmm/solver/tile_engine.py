@@ -29,11 +29,8 @@ from ._tiles import (
 
 __all__ = ["TileEngine"]
 
-HALO = 8
-# Large tiles of TV are visited for twice as many iterations: a wider halo costs less than moving the
-# tile. Iterations of TGV do not follow each other through a tile, which is better small then.
-DEEP_HALO, LARGE_ROWS, LARGE_COLUMNS = 16, 128, 512
-TILE_BYTES = {"tv": 16 << 20, "tgv": 8 << 20}
+HALO = 16
+TILE_BYTES = {"tv": 32 << 20, "tgv": 16 << 20}
 TILE_ROWS = (32, 256)
 TILE_COLUMNS = (256, 1024)
 # Arrays that may hold one row for all rows.
@@ -235,9 +232,8 @@ class TileEngine:
             tiles = row_cuts(rows, widest, floats, self.num_workers, room), across
         self._row_ends, self._column_ends = (np.asarray(t, int) for t in tiles)
         several = len(self._row_ends) > 2 or len(self._column_ends) > 2
-        height, width = (int(np.diff(ends).min()) for ends in (self._row_ends, self._column_ends))
-        deep = regularization == "tv" and height >= LARGE_ROWS and width >= LARGE_COLUMNS
-        self._halo = min(DEEP_HALO if deep else HALO, height, width) if several else 0
+        smallest = min(int(np.diff(ends).min()) for ends in (self._row_ends, self._column_ends))
+        self._halo = min(HALO, smallest) if several else 0
         self._row_strips = self._strips(len(self._row_ends) - 2, (2 * self._halo, columns))
         self._column_strips = self._strips(len(self._column_ends) - 2, (rows, 2 * self._halo))
         self._scratch = queue.SimpleQueue()

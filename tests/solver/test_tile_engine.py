@@ -127,16 +127,15 @@ def test_default_tiles_cover_the_image_and_change_nothing():
 
 
 @pytest.mark.parametrize("guided", [False, True])
-@pytest.mark.parametrize("iterations", [1, 16, 37])
-def test_large_tiles_are_visited_for_longer_and_change_nothing(monkeypatch, guided, iterations):
-    for name in ("LARGE_ROWS", "LARGE_COLUMNS"):
-        monkeypatch.setattr(f"hyperspy_fusedmm.solver.tile_engine.{name}", 20)
+@pytest.mark.parametrize("regularization", ["tv", "tgv"])
+@pytest.mark.parametrize("iterations", [1, 3, 4, 16, 37])
+def test_several_iterations_of_a_visit_change_nothing(regularization, guided, iterations):
     data, steps = make_data(shape=(90, 75), guided=guided, varying=True), make_steps()
     tiles = ([0, 40, 90], [0, 21, 50, 75])
-    with TileEngine(data, "tv", tiles=tiles) as engine:
+    with TileEngine(data, regularization, tiles=tiles) as engine:
         assert engine._halo == 16
-    whole = run(data, steps, iterations, "tv", tiles=([0, 90], [0, 75]))
-    tiled = run(data, steps, iterations, "tv", tiles=tiles)
+    whole = run(data, steps, iterations, regularization, tiles=([0, 90], [0, 75]))
+    tiled = run(data, steps, iterations, regularization, tiles=tiles)
     np.testing.assert_allclose(tiled, whole, rtol=0, atol=2e-5)
 
 
