@@ -98,7 +98,11 @@ def held_out_frames(count, seed, replicates):
     """Mean square, per element, of standardised differences of sums over regions of frames that were not fused.
 
     The difference is divided by the root of the squared error of the fused sum and the variance of the
-    counts that were held out: mean squares of 1 are right, smaller ones are errors that are too large.
+    counts that were held out: mean squares of 1 are right, smaller ones are errors that are too large. The
+    variance is that of Poisson counts whose mean is found from all frames; that of the fused maps would
+    call any count impossible where these are zero. Regions in which no frame has a count tell nothing and are left
+    out. The same for the measured counts in place of the fused ones, whose errors are known, shows how
+    far from 1 so many regions may be by chance.
     """
     maps, images = quantum_dots()
     chosen = np.random.default_rng(seed).permutation(len(images))[:count]
@@ -106,25 +110,34 @@ def held_out_frames(count, seed, replicates):
     model = recording.maps.create_model(recording.haadf)
     model.fit(show_progressbar=False)
     fused, scale = model.fused.data, recording.scale
-    ratios = []
+    squares, raw = [], []
     for mask in regions(np.ones(fused.shape[1:], bool)):
         found = fused[:, mask].sum(axis=1, dtype=float)
-        held_out = recording.held_out[:, mask].sum(axis=1) / scale
+        measured = recording.maps.data[:, mask].sum(axis=1)
+        held_out = recording.held_out[:, mask].sum(axis=1)
         error = mask.sum() * model.region_error(
             mask, replicates=replicates, show_progressbar=False
         )
-        ratios.append((held_out - found) / np.sqrt(error**2 + found / scale))
-    return model.maps.elements, np.mean(np.square(ratios), axis=0), len(ratios)
+        # Of the frames that were fused, and variances in their units.
+        expected = (measured + held_out) / (1 + scale)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            squares.append((held_out / scale - found) ** 2 / (error**2 + expected / scale))
+            raw.append((held_out / scale - measured) ** 2 / (expected + expected / scale))
+    counted = np.isfinite(raw)
+    squares, raw = (
+        np.mean(values, axis=0, where=counted) for values in (np.array(squares), np.array(raw))
+    )
+    return model.maps.elements, squares, raw, counted.sum(axis=0)
 
 
 def real(counts, seeds, replicates):
     """Print the table of the frames that were held out."""
-    print("frames seed regions | mean square of standardised differences per element")
+    print("frames seed | mean square of standardised differences per element (of the counts; regions)")
     for count in counts:
         for seed in seeds:
-            elements, squares, number = held_out_frames(count, seed, replicates)
-            line = "  ".join(f"{name} {value:.2f}" for name, value in zip(elements, squares))
-            print(f"{count:6d} {seed:4d} {number:7d} | {line}", flush=True)
+            found = zip(*held_out_frames(count, seed, replicates))
+            line = "  ".join(f"{name} {fused:.2f} ({raw:.2f}; {n})" for name, fused, raw, n in found)
+            print(f"{count:6d} {seed:4d} | {line}", flush=True)
 
 
 def main():
