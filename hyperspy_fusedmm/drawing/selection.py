@@ -13,19 +13,22 @@ FORMS = {
     ("tv", True, False): ("TV, guided only", "#e5a9ab", "s"),
     ("tgv", True, False): ("TGV, guided only", "#a9c0e0", "o"),
 }
+SCORE = "Estimated error less that of the chosen"
 COLUMNS = 4
+# Where an axis has labels, within a factor of ten, by the largest of its values over the smallest.
+LABELLED = ((6.0, (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)), (30.0, (1.0, 2.0, 5.0)), (np.inf, (1.0,)))
 # Scores further above the best than this many times the median are cut off.
 CUT = 4.0
 
 
 def plot_selection(selection, names):
-    """Plot the score of every candidate against each of its weights.
+    """Plot the score of every candidate against each of the weights that were varied.
 
     The score is the estimated squared error of the maps, each relative to its own, summed over the
     elements, less that of the chosen candidate: lower is better. Candidates differ in several weights at
     once, so that the lower edge of the points is what counts. It need not be smooth, as noise is left in
     the scores; for that reason the chosen one need not be the lowest, which may be so by accident. Far worse
-    candidates are not shown.
+    candidates are not shown. Where all weights were given, the score of every form is shown.
 
     Parameters
     ----------
@@ -58,10 +61,12 @@ def plot_selection(selection, names):
     panels = [
         (f"Strength of {name}, $\\lambda_\\mathrm{{TV}}$", strengths[:, e])
         for e, name in enumerate(names)
-        if not selection["undecided"][e]
+        if not selection["undecided"][e] and len(np.unique(strengths[:, e])) > 1
     ]
     if len(np.unique(haadf[haadf > 0])) > 1:
         panels.append(("Weight of the image, $\\lambda_\\mathrm{HAADF}$", haadf))
+    if not panels:
+        return _plot_forms(selection)
     columns = min(len(panels), COLUMNS)
     rows = -(-len(panels) // columns)
     figure, axes = plt.subplots(
@@ -69,7 +74,7 @@ def plot_selection(selection, names):
         layout="constrained",
     )  # fmt: skip
     lowest, highest = _limits(scores)
-    forms = list(zip(selection["regularization"], map(bool, selection["guided"]), haadf > 0))
+    forms = _forms(selection)
     for number, (label, values) in enumerate(panels):
         ax = axes.flat[number]
         for form, (text, color, marker) in FORMS.items():
@@ -88,23 +93,52 @@ def plot_selection(selection, names):
         ax.axhline(0, color="0.8", linewidth=0.8, zorder=0)
         ax.set_xscale("log")
         shown = values[values > 0]
-        narrow = shown.max() < 30 * shown.min()
-        ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if narrow else (1.0,), numticks=6))
+        span = shown.max() / shown.min()
+        subs = next(subs for widest, subs in LABELLED if span < widest)
+        ax.xaxis.set_major_locator(LogLocator(subs=subs, numticks=6))
         ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         ax.xaxis.set_minor_formatter(NullFormatter())
         ax.set_xlabel(label)
         ax.set_ylim(lowest, highest)
     for ax in axes.flat[len(panels) :]:
         ax.remove()
-    figure.supylabel("Estimated error less that of the chosen", fontsize="medium")
+    figure.supylabel(SCORE, fontsize="medium")
     handles = {}
     for ax in figure.axes:
         for handle, label in zip(*ax.get_legend_handles_labels()):
             handles.setdefault(label, handle)
     figure.legend(
-        handles.values(), handles.keys(), loc="outside upper center", ncols=min(len(handles), 4),
+        handles.values(), handles.keys(), loc="outside upper center", ncols=min(len(handles), columns + 1, 4),
         fontsize="small", frameon=False,
     )  # fmt: skip
+    return figure
+
+
+def _forms(selection):
+    """Key of `FORMS` of every candidate."""
+    haadf = np.asarray(selection["lambda_haadf"], dtype=float)
+    return list(zip(selection["regularization"], map(bool, selection["guided"]), haadf > 0))
+
+
+def _plot_forms(selection):
+    """Score of every form, where they differ in nothing else."""
+    import matplotlib.pyplot as plt
+
+    names = [FORMS[form][0] for form in _forms(selection)]
+    figure, ax = plt.subplots(figsize=(4.6, 0.9 + 0.35 * len(names)), layout="constrained")
+    scores = np.asarray(selection["score"], dtype=float)
+    for row, (form, score) in enumerate(zip(_forms(selection), scores)):
+        ax.scatter(score, row, 30, color=FORMS[form][1], marker=FORMS[form][2], linewidths=0)
+    chosen = selection["chosen"]
+    ax.scatter(
+        scores[chosen], chosen, 110, facecolors="none", edgecolors="black", linewidths=1.3, label="chosen"
+    )
+    ax.axvline(0, color="0.8", linewidth=0.8, zorder=0)
+    ax.set_yticks(range(len(names)), names)
+    ax.invert_yaxis()
+    ax.margins(y=0.2)
+    ax.set_xlabel(SCORE)
+    ax.legend(fontsize="small", frameon=False)
     return figure
 
 

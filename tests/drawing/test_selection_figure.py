@@ -49,3 +49,37 @@ def test_every_candidate_is_drawn_once(selection):
 def test_where_the_image_was_not_weighed_there_is_no_panel_for_it(selection):
     selection["lambda_haadf"][:] = 1.0
     assert len(plot_selection(selection, ["Co", "S", "O"]).axes) == 2
+
+
+def test_weights_that_were_given_have_no_panel(selection):
+    selection["lambda_tv"][:] = 1.0
+    (ax,) = plot_selection(selection, ["Co", "S", "O"]).axes
+    assert "HAADF" in ax.get_xlabel()
+
+
+def test_forms_alone_where_all_weights_were_given():
+    selection = {
+        "regularization": ["tv", "tv", "tgv"],
+        "guided": [False, True, True],
+        "lambda_haadf": np.ones(3),
+        "lambda_tv": np.ones((3, 2)),
+        "score": np.array([0.2, 0.1, 0.0]),
+        "chosen": 2,
+        "undecided": [False, False],
+    }
+    (ax,) = plot_selection(selection, ["Co", "S"]).axes
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["TV", "TV, guided", "TGV, guided"]
+    drawn = [c.get_offsets()[0] for c in ax.collections if c.get_label() != "chosen"]
+    np.testing.assert_allclose(drawn, [(0.2, 0), (0.1, 1), (0.0, 2)])
+    ring = next(c for c in ax.collections if c.get_label() == "chosen")
+    np.testing.assert_allclose(ring.get_offsets(), [(0.0, 2)])
+
+
+def test_a_narrow_range_has_several_labels(selection):
+    selection["lambda_tv"] = np.linspace(0.6, 1.8, 36).reshape(12, 3)
+    figure = plot_selection(selection, ["Co", "S", "O"])
+    figure.canvas.draw()
+    ax = figure.axes[0]
+    low, high = ax.get_xlim()
+    shown = [value for value in ax.get_xticks() if low <= value <= high]
+    assert len(shown) >= 3
