@@ -44,6 +44,20 @@ def test_error_is_unbiased(fidelity, widths):
     assert np.all(2 * covariance > 4 * standard_error)
 
 
+def test_error_of_a_fit_that_spikes_at_single_counts():
+    """The same spike whether a pixel has its count or more: correlated with counts it passed for good."""
+    rng, truth, height = np.random.default_rng(2), 0.05, 0.05
+    found, expected = [], []
+    for _ in range(40):
+        counts = rng.poisson(truth, (1, 64, 64)).astype(np.float32)
+        problem = FusionProblem(counts)
+        changed, disturbance = disturbed(problem, rng)
+        fits = [(height * (maps > 0)).astype(np.float32) for maps in (counts, changed.maps)]
+        found.append(risk(problem, *fits, disturbance).error[0] + truth**2 * counts.size)
+        expected.append(((fits[0] - truth) ** 2).sum())
+    assert np.mean(found) == pytest.approx(np.mean(expected), rel=0.2)
+
+
 def test_deviance_tells_the_better_fit():
     rng, t = np.random.default_rng(2), truth()
     gains = []
