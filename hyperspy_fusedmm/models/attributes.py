@@ -196,7 +196,8 @@ class Attributes:
         chosen one in nats, and "score" (K,), the sum of the errors, each relative to its own size; the noise
         of the scores is taken into account, so that single ones may be below the chosen one. "chosen" is the
         number of the chosen one, "undecided" tells for each element whether it has too few counts, and "tiles"
-        (T, 4) holds first and last row and column, ends excluded, of the parts of the image that were fitted.
+        (T, 4) holds first and last row and column, ends excluded, of the parts of the image that were fitted. Of
+        a scan that is fused chunk by chunk they are counted in the sample of it, whose pieces lie side by side.
         """
         selection = self._fitted["selection"]
         return None if selection is None else dict(selection)

@@ -81,7 +81,7 @@ FORMS = (
 
 
 # The form that is best at few counts; others must be better by so many standard deviations.
-FEW_COUNTS, CAUTION = Form("tv", True, True), 0.5
+FEW_COUNTS, CAUTION = Form("tv", True, True), 1.0
 # A form is evidently worse than another by so many standard deviations; its weights are not refined then.
 # Smaller parts of the squared error do not matter.
 EVIDENT, SLIGHT = 2.0, 0.02
