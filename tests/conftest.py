@@ -13,6 +13,11 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
 
+def pytest_collection_modifyitems(items):
+    """The pages of the documentation take longest: first, so that no worker is left alone with one."""
+    items.sort(key=lambda item: item.path.name != "test_documentation.py")
+
+
 @pytest.fixture(autouse=True, scope="session")
 def no_progress_bars():
     hs.preferences.General.show_progressbar = False
