@@ -36,7 +36,6 @@ SWEEP_VOXELS = 1 << 25
 # Voxel iterations of a repeat, where the image is not larger: short, so that on a machine that others
 # use too, one of many repeats is undisturbed.
 WORK = 2e7
-HALO = 16
 KINDS = {
     "tv, uniform strength": {"pilot": False},
     "tv": {},
@@ -104,6 +103,8 @@ def main():
 
 def run(case):
     """Nanoseconds per voxel of an iteration, and of the two sweeps, measured in turn."""
+    from hyperspy_fusedmm.solver.tile_engine import HALO
+
     engine, steps = prepare(case)
     voxels = case["elements"] * case["side"] ** 2
     # Whole visits of the tiles, at least two.

@@ -124,11 +124,11 @@ def _plot_forms(selection):
     """Score of every form, where they differ in nothing else."""
     import matplotlib.pyplot as plt
 
-    names = [FORMS[form][0] for form in _forms(selection)]
+    names, colors, markers = zip(*(FORMS[form] for form in _forms(selection)))
     figure, ax = plt.subplots(figsize=(4.6, 0.9 + 0.35 * len(names)), layout="constrained")
     scores = np.asarray(selection["score"], dtype=float)
-    for row, (form, score) in enumerate(zip(_forms(selection), scores)):
-        ax.scatter(score, row, 30, color=FORMS[form][1], marker=FORMS[form][2], linewidths=0)
+    for row, (score, color, marker) in enumerate(zip(scores, colors, markers)):
+        ax.scatter(score, row, 30, color=color, marker=marker, linewidths=0)
     chosen = selection["chosen"]
     ax.scatter(
         scores[chosen], chosen, 110, facecolors="none", edgecolors="black", linewidths=1.3, label="chosen"

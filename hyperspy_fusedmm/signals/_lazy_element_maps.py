@@ -139,5 +139,4 @@ class LazyElementMaps(ElementMaps, LazySignal2D):
         final = Path(filename)
         if extension is not None:
             final = final.with_suffix("." + extension.lstrip("."))
-        final = final if final.suffix else final.with_suffix(".hspy")
         save_together({final: self}, overwrite, **kwargs)

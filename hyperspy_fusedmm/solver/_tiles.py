@@ -151,10 +151,14 @@ def fill_step_fields(steps, data, height, width, anchored, curved, fields):
 
 @kernel
 def primal_row(
-    data, steps, step_fields, relaxation, row, width, flow, here, above, x, residual, workspace, now
-):
-    """Update ``x`` along one row from the rows ``here`` and ``above`` of the flow D p."""
-    first, forward = MARGIN, workspace.forward
+    data, steps, step_fields, relaxation, row, width, flow, here, above, x, residual, workspace, now,
+    right,
+):  # fmt: skip
+    """Update ``x`` along one row from the rows ``here`` and ``above`` of the flow D p.
+
+    Row ``now`` of the extrapolated x goes on beyond the right border as it ends there.
+    """
+    first, forward, bar = MARGIN, workspace.forward, workspace.bar
     for e in range(x.shape[0]):
         step = span(step_fields.primal, e, row, first, width)
         point = span(forward, 0, e, first, width)
@@ -171,8 +175,11 @@ def primal_row(
             )  # fmt: skip
     joint_prox_row(
         data, steps, step_fields, relaxation, row, first, width, forward, workspace.rows,
-        residual, x, workspace.bar, now,
+        residual, x, bar, now,
     )  # fmt: skip
+    if right > 0:
+        for e in range(x.shape[0]):
+            bar[now, e, first + right] = bar[now, e, first + right - 1]
 
 
 @kernel
@@ -194,6 +201,13 @@ def guide_flow(p, guide, row, width, border, right, flow, to):
         if border:
             for c in range(flow.shape[2]):
                 flow[2 * e + 1, to, c] = ZERO
+
+
+@kernel
+def reached(k, height, top, bottom):
+    """First row, end of the rows and end of the dual rows of a tile that iteration ``k`` still gets right."""
+    row_end = height + 1 if bottom else height + 1 - k
+    return 1 if top else k + 2, row_end, row_end if bottom else row_end - 1
 
 
 @kernel
@@ -233,11 +247,9 @@ def advance_tv(
             for lag in range(depth):
                 k, row = group + lag, front - lag
                 relaxation = steps.relaxation if k < iterations - 1 else last_relaxation
-                row_start = 1 if top else k + 2
-                row_end = height + 1 if bottom else height + 1 - k
+                row_start, row_end, dual_end = reached(k, height, top, bottom)
                 if row < row_start or row > row_end:
                     continue
-                dual_end = row_end if bottom else row_end - 1
                 now, before = 2 * lag + row % 2, 2 * lag + (row + 1) % 2
                 if guided and row == row_start:
                     guide_flow(p, data.guide, row - 1, width, False, right, workspace.flow, before)
@@ -250,11 +262,8 @@ def advance_tv(
                         flow, here, above = workspace.flow, now, before
                     primal_row(
                         data, steps, step_fields, relaxation, row, width, flow, here, above, x,
-                        residual, workspace, now,
+                        residual, workspace, now, right,
                     )  # fmt: skip
-                    if right > 0:
-                        for e in range(elements):
-                            bar[now, e, first + right] = bar[now, e, first + right - 1]
                 done = row - 1
                 if done < row_start or done >= dual_end:
                     continue
@@ -368,12 +377,10 @@ def advance_tgv(
             for lag in range(depth):
                 k, row = group + lag, front - 2 * lag
                 relaxation = steps.relaxation if k < iterations - 1 else last_relaxation
-                row_start = 1 if top else k + 2
+                row_start, row_end, dual_end = reached(k, height, top, bottom)
                 slope_start = 1 if top else k + 1
-                row_end = height + 1 if bottom else height + 1 - k
                 if row < slope_start or row > row_end:
                     continue
-                dual_end = row_end if bottom else row_end - 1
                 now, before = 2 * lag + row % 2, 2 * lag + (row + 1) % 2
                 if row < row_end:
                     flow, here, above = p, row, row - 1
@@ -386,11 +393,8 @@ def advance_tgv(
                     if row >= row_start:
                         primal_row(
                             data, steps, step_fields, relaxation, row, width, flow, here, above, x,
-                            residual, workspace, now,
+                            residual, workspace, now, right,
                         )  # fmt: skip
-                        if right > 0:
-                            for e in range(elements):
-                                bar[now, e, first + right] = bar[now, e, first + right - 1]
                     if row < dual_end:
                         place = 3 * lag + row % 3
                         if bottom and row == height:

@@ -29,6 +29,7 @@ from ._tiles import (
 
 __all__ = ["TileEngine"]
 
+# Iterations of a visit to a tile, and with them pixels of its halo.
 HALO = 16
 TILE_BYTES = {"tv": 32 << 20, "tgv": 16 << 20}
 TILE_ROWS = (32, 256)
