@@ -171,12 +171,14 @@ def _decomposed(specimen):
 
 
 def poisson_total_variation(specimen, loss):
-    """This project's solver without the image: Poisson likelihood and TV, uniform or per pixel."""
+    """Poisson likelihood and TV without the image, uniform or per pixel, as published or with the counts kept."""
+    choices = [(pixelwise, kept) for pixelwise in (True, False) for kept in (False, True)]
     found = [
-        tuned_alone(specimen, Form(regularization="tv", pixelwise=pixelwise), loss)
-        for pixelwise in (True, False)
+        tuned_alone(specimen, Form(regularization="tv", pixelwise=pixelwise), loss, kept)
+        for pixelwise, kept in choices
     ]
-    return best_per_element([(each.form.name, each.maps) for each in found], loss)
+    names = [f"{each.form.name}{' kept' * kept}" for each, (_, kept) in zip(found, choices)]
+    return best_per_element([(name, each.maps) for name, each in zip(names, found)], loss)
 
 
 def automatic(specimen, loss):

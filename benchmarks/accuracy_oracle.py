@@ -121,8 +121,9 @@ def problem_of(specimen, form, scale):
 class _Search:
     """Solves one problem at many strengths, each from where the last one ended."""
 
-    def __init__(self, problem, loss):
+    def __init__(self, problem, loss, keep_counts=True):
         self.problem, self.loss = problem, loss
+        self.keep_counts = keep_counts and problem.forward == "linear"
         self.state = None
 
     def solve(self, factors, lambda_haadf, options):
@@ -131,6 +132,7 @@ class _Search:
         )
         # The power model is not convex: where it ends must not depend on what was tried before.
         state = None if problem.forward == "power" else self.state
+        options = {**options, "keep_counts": self.keep_counts}
         solution = solve(problem, state=state, num_workers=1, **options)
         self.state = solution.state
         return solution.maps
@@ -196,9 +198,9 @@ def _line_search(total, point, best, coordinate):
     return point, best
 
 
-def tuned_alone(specimen, form, loss):
+def tuned_alone(specimen, form, loss, keep_counts=True):
     """As `tuned` for the counts alone, where no element depends on another: a fine scan is enough."""
-    search = _Search(problem_of(specimen, form, None), loss)
+    search = _Search(problem_of(specimen, form, None), loss, keep_counts)
     elements = len(specimen.maps.data)
     grid = np.geomspace(SCAN[0], 2 * SCAN[-1], 15)
     scanned = np.array([search.losses(np.full(elements, factor), 0.0) for factor in grid])

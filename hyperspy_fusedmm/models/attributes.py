@@ -166,6 +166,11 @@ class Attributes:
         return float(self._fitted["lambda_chem"])
 
     @property
+    def count_slope(self):
+        """Slope of the likelihood of each map, shape (E,); 1 is the published form."""
+        return np.asarray(self._fitted["count_slope"], dtype=float)
+
+    @property
     def lambda_tv(self):
         """Strength of the regularization of each element, shape (E,)."""
         return self._fitted["lambda_tv"]

@@ -46,7 +46,7 @@ class Choice:
     shift: np.ndarray | None = None
 
 
-def decide(problem, options, *, known_noise=False, callback=None):
+def decide(problem, options, *, known_noise=False, callback=None, keep_counts=False):
     """Decide what the options leave "auto".
 
     Parameters
@@ -59,6 +59,8 @@ def decide(problem, options, *, known_noise=False, callback=None):
         Whether the noise of Gaussian maps was given rather than estimated from them.
     callback : callable, optional
         Called as ``callback(done, expected)`` with numbers of fits.
+    keep_counts : bool, default False
+        Whether each map is to keep its counts.
 
     Returns
     -------
@@ -105,6 +107,7 @@ def decide(problem, options, *, known_noise=False, callback=None):
         seed=options.seed,
         num_workers=options.num_workers,
         callback=callback,
+        keep_counts=keep_counts,
     )
     if selection.undecided.all():
         return Choice(fallback, selection.undecided)

@@ -101,7 +101,7 @@ class Diagnosis:
                 problem, data=data, offset=self._setup["map_offset"], scale=scale,
                 alone=self._fair_alone(data), start=result["maps"] if problem.forward == "power" else None,
                 refit=self._published_refit(num_workers), seed=int(seed), num_workers=num_workers,
-                callback=steps("gain"),
+                callback=steps("gain"), keep_counts=result["keeps_counts"],
             )  # fmt: skip
             sensitivities, composition = self._known_sensitivities()
             moves = composition_moves(

@@ -19,6 +19,7 @@ class FitOptions:
     ----------
     lambda_haadf : "auto" or float
     lambda_chem, tolerance : float
+    count_slope : "auto" or (E,) array
     lambda_tv : {"auto", "noise"} or (E,) array
     regularization : {"auto", "tv", "tgv"}
     guided : "auto" or bool
@@ -34,6 +35,7 @@ class FitOptions:
 
     lambda_haadf: object
     lambda_chem: float
+    count_slope: object
     lambda_tv: object
     regularization: str
     guided: object
@@ -52,6 +54,7 @@ class FitOptions:
         *,
         lambda_haadf,
         lambda_chem,
+        count_slope,
         lambda_tv,
         regularization,
         guided,
@@ -107,6 +110,7 @@ class FitOptions:
         return cls(
             lambda_haadf=_lambda_haadf(lambda_haadf),
             lambda_chem=checks.number(lambda_chem, "lambda_chem", positive=True),
+            count_slope=_count_slope(count_slope, names),
             lambda_tv=_lambda_tv(lambda_tv, names),
             regularization=regularization,
             guided=_guided(guided, with_haadf),
@@ -135,6 +139,12 @@ def _lambda_haadf(value):
     if isinstance(value, str):
         return _word(value, ("auto",), "lambda_haadf")
     return checks.number(value, "lambda_haadf", minimum=0.0)
+
+
+def _count_slope(value, names):
+    if isinstance(value, str):
+        return _word(value, ("auto",), "count_slope")
+    return checks.per_element(value, names, "count_slope", positive=True)
 
 
 def _lambda_tv(value, names):

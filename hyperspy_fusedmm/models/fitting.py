@@ -4,17 +4,21 @@ import numpy as np
 from hyperspy.external.progressbar import progressbar
 
 from ..signals.progress import is_shown
+from ..signals.sampling import is_sampled
 from ..signals.warning import warn_caller
 from ..solver import FusionProblem, haadf_guide, pilot_weights, solve
 from .choice import CHOSEN, decide
 from .fit_options import TV_ITERATIONS, FitOptions
 from .presets import filled, named
+from .sampled import sampled_problem
 from .scaling import scaled_image, scaled_maps
 
 WEIGHTS = ("lambda_haadf", "lambda_chem", "lambda_tv")
 # Weights that change by no more than this factor: going on from the last fit took from half to nine
 # tenths of the iterations then, and more than from the measured maps after changes by two.
 SMALL_CHANGE = 1.3
+# Of the fit of a part of the image that finds the slopes of the likelihood for all of it.
+SLOPE_TOLERANCE, SLOPE_ITERATIONS = 1e-3, 1000
 
 
 class Fitting:
@@ -26,6 +30,8 @@ class Fitting:
     _state = None
     # Options and what was chosen for them: the data do not change, so neither does the choice.
     _choice = None
+    # Options and the slopes that keep the counts.
+    _kept_slopes = None
 
     def fit(
         self,
@@ -35,6 +41,7 @@ class Fitting:
         regularization="auto",
         guided="auto",
         regularization_weights="auto",
+        count_slope="auto",
         solver="auto",
         initial="auto",
         tolerance=1e-4,
@@ -74,6 +81,12 @@ class Fitting:
         regularization_weights : {"auto", "uniform", "pilot"} or array of shape (E, R, C), default "auto"
             Strength per pixel. "uniform", which "auto" takes, is the published form; "pilot" follows the noise
             of the counts, stronger where there are few.
+        count_slope : "auto", float, (E,) or dict, default "auto"
+            Slope of the likelihood of Poisson maps, per element: what an expected count costs. 1 is the
+            published form, with which regularization takes counts away, of faint maps often a tenth. "auto" finds
+            slopes with which the counts of each map stay the same to a per cent or two, the maps of a
+            scan of more than 1024 rows or columns as far as a part of it tells; for ``forward="power"`` and
+            "gradient-descent" it takes 1.
         solver : {"auto", "primal-dual", "gradient-descent"}, default "auto"
             "primal-dual" (what "auto" takes) goes on until `tolerance` is met. "gradient-descent" is the
             published algorithm, for reproduction: `max_iterations` steps of length 1, which suit maps and
@@ -83,8 +96,9 @@ class Fitting:
             Where to start. "measured": the measured maps, as published. "multiresolution": the solution for
             maps binned by 2 x 2, itself found so, down to no less than 32 pixels along the shorter side;
             smaller images start as with "auto". "auto": the measured maps; for ``forward="power"`` the
-            solution of the linear model; and where weights of a linear model change by less than a third
-            from one fit to the next, the end of the last fit, which saves up to half of the time; and after
+            solution of the linear model; the end of the fit that found the slopes with which counts are kept; and
+            where weights of a linear model change by less than a third from one fit to the next, the end of the
+            last fit, which saves up to half of the time; and after
             an automatic choice on the whole image the end of the best fit that was tried. The
             solution of the linear model does not depend on the start beyond `tolerance`; see Notes for the
             power model.
@@ -155,6 +169,7 @@ class Fitting:
             "regularization": regularization,
             "guided": guided,
             "regularization_weights": regularization_weights,
+            "count_slope": count_slope,
             "solver": solver,
             "initial": initial,
             "tolerance": tolerance,
@@ -173,6 +188,8 @@ class Fitting:
         options = self._options(counts.shape, **given)
         settings, near = self._settings(options, counts, show_progressbar)
         start, settings["initial"] = self._start(options, settings, counts.shape, near)
+        # What is not started from makes room.
+        del near
         problem = self._problem(settings, counts)
         with progressbar(
             total=options.max_iterations, desc="Fusing", disable=not show_progressbar
@@ -226,9 +243,11 @@ class Fitting:
             return {"initial": scaled_maps(initial, self._setup)}, "given"
         if initial != "auto":
             return {"initial": initial}, initial
-        if self._goes_on(settings, shape):
+        if near is None and self._goes_on(settings, shape):
             return {"state": self._state}, "last fit"
         power = options.solver == "primal-dual" and self._setup["forward"] == "power"
+        if near is not None and settings["keeps_counts"]:
+            return {"state": near, "overwrite_state": True}, "slopes"
         if near is not None and not power:
             return {"state": near}, "choice"
         return {}, "linear model" if power else "measured"
@@ -259,6 +278,7 @@ class Fitting:
             weights = np.asarray(pilot_weights(counts, tuple(self._setup["fidelity"])))
         settings = {
             "lambda_chem": options.lambda_chem,
+            **self._slopes(options),
             "regularization_weights_rule": rule,
             "regularization_weights": weights,
             "solver": options.solver,
@@ -267,11 +287,48 @@ class Fitting:
             "seed": options.seed,
         }
         decided, state = self._decided(options, settings, counts, show_progressbar)
-        return settings | decided, state
+        settings |= decided
+        if settings["keeps_counts"]:
+            state = self._keep_counts(settings, options, counts, state, show_progressbar)
+        return settings, state
+
+    def _keep_counts(self, settings, options, counts, near, show_progressbar):
+        """Put the slopes with which maps keep their counts into the settings; a state near the end, if any.
+
+        They are found by a short fit, on a part of a large image, and do not change then.
+        """
+        names = (*WEIGHTS, "regularization", "guided", "regularization_weights")
+        key = {name: settings[name] for name in names} | {"shape": counts.shape}
+        if self._kept_slopes is not None and _equal(self._kept_slopes[0], key):
+            settings["count_slope"] = self._kept_slopes[1]
+            return None
+        problem, whole = self._problem(settings, counts), not is_sampled(counts.shape[1:])
+        if self._goes_on(settings, counts.shape):
+            near = self._state
+        with progressbar(
+            total=SLOPE_ITERATIONS, desc="Keeping counts", disable=not show_progressbar
+        ) as bar:
+            found = solve(
+                problem if whole else sampled_problem(problem), SLOPE_TOLERANCE, SLOPE_ITERATIONS,
+                state=near if whole else None, num_workers=options.num_workers,
+                callback=_progress(bar, _distance("linear")), keep_counts=True,
+            )  # fmt: skip
+        self._kept_slopes = key, found.count_slope
+        settings["count_slope"] = found.count_slope
+        return found.state if whole else None
+
+    def _slopes(self, options):
+        """Slopes of the likelihood, and whether those are to be found that keep the counts."""
+        given = not isinstance(options.count_slope, str)
+        solvable = options.solver == "primal-dual" and self._setup["forward"] == "linear"
+        return {
+            "count_slope": options.count_slope if given else np.ones(len(self._setup["names"])),
+            "keeps_counts": not given and solvable and "poisson" in self._setup["fidelity"],
+        }
 
     def _decided(self, options, settings, counts, show_progressbar):
         """Form of the regularization and weights, chosen from the data where they are "auto"."""
-        key = {name: getattr(options, name) for name in (*CHOSEN, "seed", "solver", "lambda_chem")}
+        key = {name: getattr(options, name) for name in (*CHOSEN, "seed", "solver", "lambda_chem", "count_slope")}
         key |= {"regularization_weights": options.regularization_weights, "shape": counts.shape}
         if self._choice is None or not _equal(self._choice[0], key):
             problem = self._problem(
@@ -284,6 +341,7 @@ class Fitting:
                     options,
                     known_noise=self._setup["noise_rule"] != "estimated",
                     callback=_count(bar),
+                    keep_counts=settings["keeps_counts"],
                 )
             _warn_of_choice(choice, self._setup["names"], self._haadf is not None)
             self._choice = key, choice.settings
@@ -305,6 +363,7 @@ class Fitting:
             noise=setup["noise"],
             lambda_haadf=settings["lambda_haadf"],
             lambda_chem=settings["lambda_chem"],
+            count_slope=settings["count_slope"],
             lambda_tv=settings["lambda_tv"],
             regularization=settings["regularization"],
             guide=haadf_guide(image, setup["haadf_noise"]) if settings["guided"] else None,

@@ -32,13 +32,13 @@ class FusedMultiModal(Diagnosis, Uncertainty, Fitting, Outcome, Attributes, With
     .. math::
 
         \frac{\lambda_H}{2} \sum_p \left(\frac{o + \sum_i w_i x_i - b_H}{\sigma_H}\right)^2
-        + \lambda_C \sum_{i, p} \left(x_i - b_i \log(x_i + \varepsilon_i)\right)
+        + \lambda_C \sum_{i, p} \left(\kappa_i x_i - b_i \log(x_i + \varepsilon_i)\right)
         + \sum_i \lambda_i \sum_p \rho_i |\nabla x_i|
 
     with the HAADF image :math:`b_H`, the measured maps :math:`b_i`, and every other symbol a public
     attribute: ``haadf_offset`` :math:`o`, ``weights`` :math:`w`, ``haadf_noise`` :math:`\sigma_H`,
-    ``background`` :math:`\varepsilon`, ``lambda_haadf``, ``lambda_chem``, ``lambda_tv`` and
-    ``regularization_weights`` :math:`\rho`. Gaussian maps have
+    ``background`` :math:`\varepsilon`, ``count_slope`` :math:`\kappa`, ``lambda_haadf``, ``lambda_chem``,
+    ``lambda_tv`` and ``regularization_weights`` :math:`\rho`. Gaussian maps have
     :math:`\frac12 ((x_i - b_i) / n_i)^2` with ``noise`` :math:`n` in place of the Poisson term, and
     ``forward="power"`` has :math:`\sum_i (w_i x_i)^\gamma` in place of the weighted sum.
 

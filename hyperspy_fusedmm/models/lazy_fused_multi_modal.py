@@ -240,7 +240,10 @@ noise, preset, dictionary
             "weights": self.weights, "haadf_offset": self.haadf_offset, "fidelity": fidelity,
             "forward": self.forward, "gamma": self.gamma,
             **{name: _array(setup[name]) for name in PIXELWISE},
-            **{n: result[n] for n in ("lambda_haadf", "lambda_chem", "lambda_tv", "regularization")},
+            **{
+                n: result[n]
+                for n in ("lambda_haadf", "lambda_chem", "count_slope", "lambda_tv", "regularization")
+            },
         }  # fmt: skip
         if self._haadf is not None:
             image = self._haadf.data

@@ -81,6 +81,7 @@ PRESETS = {
         fit={
             "lambda_haadf": 1 / 3,
             "lambda_chem": 0.08,
+            "count_slope": 1.0,
             "lambda_tv": 0.15,
             "regularization": "tv",
             "guided": False,

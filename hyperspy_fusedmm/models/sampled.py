@@ -1,6 +1,7 @@
 """A model of a part of a large image, in memory, and what is given for each pixel of the whole."""
 
 import math
+from dataclasses import replace
 
 import dask.array as da
 import numpy as np
@@ -8,7 +9,7 @@ from hyperspy.signals import Signal2D
 
 from ..signals.sampling import sample
 
-__all__ = ["noise_of_maps", "per_pixel", "sampled_model", "stacked", "whole_arrays"]
+__all__ = ["noise_of_maps", "per_pixel", "sampled_model", "sampled_problem", "stacked", "whole_arrays"]
 
 # Options of a model that may hold a value per pixel, with the number of axes then.
 PIXELWISE = {"background": 3, "noise": 3, "haadf_noise": 2}
@@ -111,6 +112,23 @@ def sampled_model(maps, image, whole, options):
         # The file of the image may tell its black level.
         pixels.original_metadata.add_dictionary(image.original_metadata.as_dictionary())
     return some.create_model(pixels, **{name: part.get(name, options[name]) for name in options})
+
+
+def sampled_problem(problem):
+    """The problem of a part of a large image, in memory.
+
+    Parameters
+    ----------
+    problem : FusionProblem
+
+    Returns
+    -------
+    FusionProblem
+    """
+    names = (*PIXELWISE, "maps", "haadf", "guide", "regularization_weights")
+    shape = problem.maps.shape[1:]
+    found = {n: v for n in names if np.shape(v := getattr(problem, n))[-2:] == shape}
+    return replace(problem, **dict(zip(found, sample(*found.values()))))
 
 
 def noise_of_maps(whole, model):

@@ -323,6 +323,7 @@ class Uncertainty(Composition):
                     result["maps"],
                     **options,
                     weights_covariance=self._setup["weights_covariance"],
+                    keep_counts=result["keeps_counts"],
                     num_workers=num_workers,
                     callback=lambda done, total: bar.update(done - bar.n),
                 )

@@ -58,6 +58,7 @@ class Steps(NamedTuple):
 
     fidelity: np.ndarray  # (E,) int: POISSON or GAUSSIAN
     chem: np.ndarray  # (E,) weight of the likelihood
+    slope: np.ndarray  # (E,) the same for the expected counts of Poisson elements
     balance: np.ndarray  # (E,) primal over dual step
     typical_strength: np.ndarray  # (E,) strength at which the balance is meant
     nearness: np.float32  # factor of the curvature of the proximal term
@@ -98,7 +99,9 @@ def divide(numerator, denominator):
 
 
 @kernel
-def poisson_response(forward, counts, eps, weight, step, chem, residual, total, slope, kink):
+def poisson_response(
+    forward, counts, eps, weight, step, chem, slope, residual, total, gain, kink
+):
     """Add this element's HAADF intensity at a given ``residual``, and minus its derivative.
 
     The prox of a Poisson element is the positive root z = x + eps of the quadratic
@@ -108,16 +111,16 @@ def poisson_response(forward, counts, eps, weight, step, chem, residual, total, 
     """
     for c in range(total.shape[0]):
         w, tau, r = weight[c], step[c], residual[c]
-        reach, pull = tau * w, tau * chem
-        start = forward[c] - pull
-        linear = HALF * (forward[c] + eps[c] - tau * (chem + w * r))
-        product = pull * counts[c]
+        reach = tau * w
+        start = forward[c] - tau * slope
+        linear = HALF * (forward[c] + eps[c] - tau * (slope + w * r))
+        product = tau * chem * counts[c]
         square = linear * linear + (product + TINY)
         inverse_root = ONE / np.sqrt(square)
         large = abs(linear) + square * inverse_root
         z = large if linear >= ZERO else divide(product, large)
         x = max(z - eps[c], ZERO)
-        slope[c] += HALF * w * reach * z * inverse_root if x > ZERO else ZERO
+        gain[c] += HALF * w * reach * z * inverse_root if x > ZERO else ZERO
         total[c] += w * x
         end = divide(start, max(reach, TINY))
         kink[c] = end if (end < r) & (end > kink[c]) else kink[c]
@@ -125,12 +128,12 @@ def poisson_response(forward, counts, eps, weight, step, chem, residual, total, 
 
 @kernel
 def poisson_update(
-    forward, counts, eps, weight, step, chem, residual, relaxation, x, extrapolated
+    forward, counts, eps, weight, step, chem, slope, residual, relaxation, x, extrapolated
 ):
     """Prox of one Poisson element: over-relax ``x`` and store 2 x_new - x_old."""
     for c in range(x.shape[0]):
         tau = step[c]
-        linear = HALF * (forward[c] + eps[c] - tau * (chem + weight[c] * residual[c]))
+        linear = HALF * (forward[c] + eps[c] - tau * (slope + weight[c] * residual[c]))
         product = tau * chem * counts[c]
         large = abs(linear) + np.sqrt(linear * linear + (product + TINY))
         z = large if linear >= ZERO else divide(product, large)
@@ -213,7 +216,9 @@ def joint_prox_row(
             weight = span(data.weights, e, row, first, width)
             step, chem = span(step_fields.prox, e, row, first, width), steps.chem[e]
             if steps.fidelity[e] == POISSON:
-                poisson_response(point, counts, spread, weight, step, chem, r, total, slope, kink)
+                poisson_response(
+                    point, counts, spread, weight, step, chem, steps.slope[e], r, total, slope, kink
+                )
             else:
                 gaussian_response(point, counts, spread, weight, step, chem, r, total, slope, kink)
         newton_step(target, rho, total, slope, kink, r)
@@ -226,8 +231,9 @@ def joint_prox_row(
         values, extrapolated = span(x, e, row, first, width), span(bar, now, e, first, width)
         if steps.fidelity[e] == POISSON:
             poisson_update(
-                point, counts, spread, weight, step, chem, r, relaxation, values, extrapolated
-            )
+                point, counts, spread, weight, step, chem, steps.slope[e], r, relaxation, values,
+                extrapolated,
+            )  # fmt: skip
         else:
             gaussian_update(
                 point, counts, spread, weight, step, chem, r, relaxation, values, extrapolated

@@ -182,6 +182,7 @@ def bootstrap(
     weights_covariance=None,
     tolerance=TOLERANCE,
     max_iterations=MAX_ITERATIONS,
+    keep_counts=False,
 ):
     """Errors of the solution of a `FusionProblem`.
 
@@ -208,6 +209,8 @@ def bootstrap(
         Of the refits; see `solve`.
     max_iterations : int, default 1000
         Of every refit.
+    keep_counts : bool, default False
+        Whether refits keep the counts of each map, as `solve` does.
 
     Returns
     -------
@@ -234,7 +237,9 @@ def bootstrap(
     """
     _check(problem, maps, replicates, seed, num_workers, weights_covariance)
     widths = data_widths(problem)
-    options = {"tolerance": tolerance, "max_iterations": max_iterations}
+    options = {
+        "tolerance": tolerance, "max_iterations": max_iterations, "keep_counts": keep_counts,
+    }  # fmt: skip
     pilot, state = _pilot(problem, maps, {**options, "num_workers": num_workers})
     pilot = _lifted(problem, pilot, widths)
     image = None if problem.haadf is None else problem.haadf_model(pilot)

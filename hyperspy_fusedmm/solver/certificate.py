@@ -3,7 +3,7 @@
 For any dual field p inside its ball and any r at every pixel, convexity gives
 
     P(x*) >= sum_p [ -r t - r^2 / (2 rho) + sum_i min_{x_i >= 0} ( a_i x_i - b_i log(x_i + eps_i) ) ],
-    a_i = lambda_chem + r w_i - y_i,   y = -grad' D p,   t = b_H - offset,
+    a_i = kappa_i lambda_chem + r w_i - y_i,   y = -grad' D p,   t = b_H - offset,
 
 with the inner minimum in closed form. It is minus infinity where a_i < 0 and b_i = 0, so r is
 first raised until every a_i >= 0 and then, at each pixel, moved to where the bound is largest.
@@ -62,13 +62,13 @@ def divergence_term(x, eps, counts):
 
 
 @kernel
-def likelihood_row(x, counts, spread, chem, fidelity):
+def likelihood_row(x, counts, spread, chem, slope, fidelity):
     total = 0.0
     if fidelity == POISSON:
+        kappa = slope / chem
         for c in range(x.shape[0]):
-            total += divergence_term(
-                max(np.float64(x[c]), 0.0), np.float64(spread[c]), np.float64(counts[c])
-            )
+            expected = kappa * max(np.float64(x[c]), 0.0)
+            total += divergence_term(expected, kappa * spread[c], np.float64(counts[c]))
         return chem * total
     for c in range(x.shape[0]):
         misfit = max(np.float64(x[c]), 0.0) - counts[c]
@@ -248,33 +248,33 @@ def nearest_flow_row(data, e, row, left, right, columns_flow, rows_flow):
 
 @kernel
 def response_row(
-    y, counts, spread, weight, rho, chem, fidelity, bound, residual, total, slope
+    y, counts, spread, weight, rho, chem, slope, fidelity, bound, residual, total, gain
 ):  # fmt: skip
     """Add w_i x_i(r) of the dual's inner minimiser and w_i |dx_i/dr| along one row."""
     if fidelity == POISSON:
         for c in range(y.shape[0]):
             w = np.float64(weight[c])
-            a = chem + w * residual[c] - y[c]
+            a = slope + w * residual[c] - y[c]
             inverse = 1.0 / max(a, 1e-290)
             ratio = chem * counts[c] * inverse
             limit = UNLIMITED if w > 0 and rho[c] > 0 else bound
             x = min(max(ratio - spread[c], 0.0), limit)
             x = limit if a < 0 else x
             total[c] += w * x
-            gain = w * w * ratio * inverse
-            slope[c] += gain if x > 0 and x < limit else 0.0
+            rise = w * w * ratio * inverse
+            gain[c] += rise if x > 0 and x < limit else 0.0
     else:
         for c in range(y.shape[0]):
             w = np.float64(weight[c])
             stiffness = chem * spread[c]
             x = counts[c] - (w * residual[c] - y[c]) / stiffness
             total[c] += w * max(x, 0.0)
-            slope[c] += w * w / stiffness if x > 0 else 0.0
+            gain[c] += w * w / stiffness if x > 0 else 0.0
 
 
 @kernel
 def dual_value_row(
-    y, counts, spread, weight, rho, chem, fidelity, bound, use_bounds, residual
+    y, counts, spread, weight, rho, chem, slope, fidelity, bound, use_bounds, residual
 ):  # fmt: skip
     """Sum along one row of the inner minima, with the likelihood as a divergence.
 
@@ -282,14 +282,15 @@ def dual_value_row(
     """
     value = 0.0
     if fidelity == POISSON:
+        kappa = slope / chem
         for c in range(y.shape[0]):
-            a = chem + np.float64(weight[c]) * residual[c] - y[c]
+            a = slope + np.float64(weight[c]) * residual[c] - y[c]
             b, eps = np.float64(counts[c]), np.float64(spread[c])
             raised = weight[c] > 0 and rho[c] > 0 and not use_bounds
             limit = UNLIMITED if raised else bound
             x = min(max(chem * b / max(a, 1e-290) - eps, 0.0), limit)
             x = limit if a < 0 else x
-            value += (a - chem) * x + chem * divergence_term(x, eps, b)
+            value += (a - slope) * x + chem * divergence_term(kappa * x, kappa * eps, b)
     else:
         for c in range(y.shape[0]):
             a = np.float64(weight[c]) * residual[c] - y[c]
@@ -300,29 +301,30 @@ def dual_value_row(
 
 
 @kernel
-def raise_residual(y, counts, weight, rho, chem, residual):
+def raise_residual(y, counts, weight, rho, slope, residual):
     """Raise r until a_i >= 0, and > 0 where there are counts, if the HAADF image counts there."""
     for c in range(y.shape[0]):
         w = np.float64(weight[c])
-        margin = (1e-3 if counts[c] > 0 else 1e-9) * (chem + abs(y[c]))
-        lowest = (y[c] - chem + margin) / max(w, 1e-290)
+        margin = (1e-3 if counts[c] > 0 else 1e-9) * (slope + abs(y[c]))
+        lowest = (y[c] - slope + margin) / max(w, 1e-290)
         residual[c] = max(residual[c], lowest) if w > 0 and rho[c] > 0 else residual[c]
 
 
 @kernel
-def limit_decrease(y, counts, weight, rho, chem, before, residual):
+def limit_decrease(y, counts, weight, rho, slope, before, residual):
     """Keep a Newton step from leaving a_i > 0 where there are counts, a_i >= 0 elsewhere."""
     for c in range(y.shape[0]):
         w = np.float64(weight[c])
-        a = chem + w * before[c] - y[c]
-        margin = 0.1 * max(a, 0.0) if counts[c] > 0 else 1e-9 * (chem + abs(y[c]))
+        a = slope + w * before[c] - y[c]
+        margin = 0.1 * max(a, 0.0) if counts[c] > 0 else 1e-9 * (slope + abs(y[c]))
         lowest = before[c] - (a - margin) / max(w, 1e-290)
         residual[c] = max(residual[c], lowest) if w > 0 and rho[c] > 0 else residual[c]
 
 
 @kernel
 def dual_rows(
-    state, data, fidelity, chem, scale, bounds, use_bounds, row, row_end, left, right, work, out
+    state, data, fidelity, chem, slope, scale, bounds, use_bounds, row, row_end, left, right, work,
+    out,
 ):  # fmt: skip
     """Dual value of a band of rows, from column ``left`` to ``right``.
 
@@ -332,7 +334,7 @@ def dual_rows(
     elements, columns = data.counts.shape[0], right - left
     outflow, y = work[:elements], work[:elements, left:right]
     residual, before = work[elements, left:right], work[elements + 1, left:right]
-    total, slope = work[elements + 2, left:right], work[elements + 3, left:right]
+    total, gain = work[elements + 2, left:right], work[elements + 3, left:right]
     columns_flow, rows_flow, above = work[elements + 4], work[elements + 5], work[elements + 6 :]
     curved = state.shape[0] > 3 * elements + 1
     value = 0.0
@@ -366,27 +368,27 @@ def dual_rows(
                 if fidelity[e] == POISSON:
                     raise_residual(
                         y[e], data.counts[e, r, left:right],
-                        data.weights[e, weight_row, left:right], rho, chem[e], residual,
+                        data.weights[e, weight_row, left:right], rho, slope[e], residual,
                     )  # fmt: skip
             for _ in range(NEWTON_STEPS):
                 for c in range(columns):
                     before[c] = residual[c]
                     total[c] = 0.0
-                    slope[c] = 0.0
+                    gain[c] = 0.0
                 for e in range(elements):
                     response_row(
                         y[e], data.counts[e, r, left:right], data.spread[e, spread_row, left:right],
-                        data.weights[e, weight_row, left:right], rho, chem[e], fidelity[e],
-                        bounds[e], residual, total, slope,
+                        data.weights[e, weight_row, left:right], rho, chem[e], slope[e],
+                        fidelity[e], bounds[e], residual, total, gain,
                     )  # fmt: skip
                 for c in range(columns):
                     gradient = residual[c] - rho[c] * (total[c] - target[c])
-                    residual[c] -= gradient / (1.0 + rho[c] * slope[c])
+                    residual[c] -= gradient / (1.0 + rho[c] * gain[c])
                 for e in range(elements):
                     if fidelity[e] == POISSON:
                         limit_decrease(
                             y[e], data.counts[e, r, left:right],
-                            data.weights[e, weight_row, left:right], rho, chem[e],
+                            data.weights[e, weight_row, left:right], rho, slope[e],
                             before, residual,
                         )  # fmt: skip
         for c in range(columns):
@@ -397,14 +399,16 @@ def dual_rows(
         for e in range(elements):
             value += dual_value_row(
                 y[e], data.counts[e, r, left:right], data.spread[e, spread_row, left:right],
-                data.weights[e, weight_row, left:right], rho, chem[e], fidelity[e], bounds[e],
-                use_bounds, residual,
+                data.weights[e, weight_row, left:right], rho, chem[e], slope[e], fidelity[e],
+                bounds[e], use_bounds, residual,
             )  # fmt: skip
     out[0] += value
 
 
 @kernel
-def primal_rows(state, data, fidelity, chem, ratio, row, row_end, left, right, work, out, largest):
+def primal_rows(
+    state, data, fidelity, chem, slope, ratio, row, row_end, left, right, work, out, largest
+):
     """Primal terms of a band of rows, and what the repair of the dual point needs.
 
     Only pixels from column ``left`` to ``right`` count; their neighbours are looked at.
@@ -422,7 +426,8 @@ def primal_rows(state, data, fidelity, chem, ratio, row, row_end, left, right, w
         for e in range(elements):
             out[1] += likelihood_row(
                 x[e, r, left:right], data.counts[e, r, left:right],
-                data.spread[e, min(r, data.spread.shape[1] - 1), left:right], chem[e], fidelity[e],
+                data.spread[e, min(r, data.spread.shape[1] - 1), left:right], chem[e], slope[e],
+                fidelity[e],
             )  # fmt: skip
             variation, steepest = slope_norm_row(data, x, v, e, r, left, right, first, second)
             out[2] += variation
@@ -488,8 +493,8 @@ def primal_sums(engine, steps, core):
     def rows(row, row_end):
         out, largest = np.zeros(3), np.zeros((2, elements))
         primal_rows(
-            state, data, steps.fidelity, steps.chem.astype(float), float(steps.curvature_ratio),
-            row, row_end, core[2], core[3], np.empty((2, columns)), out, largest,
+            state, data, steps.fidelity, steps.chem.astype(float), steps.slope.astype(float),
+            float(steps.curvature_ratio), row, row_end, core[2], core[3], np.empty((2, columns)), out, largest,
         )  # fmt: skip
         return out, largest
 
@@ -515,8 +520,9 @@ def dual_sum(engine, steps, core, scale, limits, use_bounds):
     def rows(row, row_end):
         out = np.zeros(1 + elements)
         dual_rows(
-            state, data, steps.fidelity, steps.chem.astype(float), scale, limits, use_bounds,
-            row, row_end, core[2], core[3], np.empty((2 * elements + 6, columns)), out,
+            state, data, steps.fidelity, steps.chem.astype(float), steps.slope.astype(float), scale,
+            limits, use_bounds, row, row_end, core[2], core[3], np.empty((2 * elements + 6, columns)),
+            out,
         )  # fmt: skip
         return out
 
@@ -559,6 +565,8 @@ def certify(engine, steps, bounds, with_dual=True):
         return Certificate(haadf, divergence, regularization, -np.inf)
     weights = np.array([image.max() for image in data.weights], dtype=float)
     alone = explaining_alone(weights, data.target.max() if data.rho.any() else 0.0)
+    # Counts alone ask for no more than this.
+    highest = highest / np.minimum(steps.slope / steps.chem, 1.0)
     limits = np.where(np.isfinite(bounds), bounds, HIGHEST * np.maximum(highest, alone))
 
     def dual(scale, use_bounds=False):

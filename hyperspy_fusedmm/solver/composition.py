@@ -7,7 +7,8 @@ fraction is ``p_i = n_i / sum_j n_j``. Its derivatives,
 
 carry small errors over: the delta method [1]_. Only ratios of the sensitivities matter.
 
-Regularization takes counts away from faint maps: scaling a map by a factor shows that its total, where the
+Regularization takes counts away from faint maps, unless the solver keeps them
+(`hyperspy_fusedmm.solver.count_keeper`): scaling a map by a factor shows that its total, where the
 objective is least, is that of the counts less ``lambda_tv`` times its variation. So the fractions of fused maps are
 biased towards strong elements. The totals of the counts are hardly biased or noisy, and maps scaled to
 have them are not either.

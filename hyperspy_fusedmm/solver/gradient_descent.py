@@ -73,7 +73,7 @@ def likelihood_gradient(problem, x):
             continue
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = measured / (x[e] + problem.background[e])
-        slope[e] = 1 - np.where(measured > 0, ratio, 0)
+        slope[e] = problem.count_slope[e] - np.where(measured > 0, ratio, 0)
     return problem.lambda_chem * slope
 
 
@@ -164,6 +164,7 @@ def solve_gradient_descent(problem, *, max_iterations, tv_iterations, initial, c
         relative_gap=np.nan,
         history=dict(zip(HISTORY, np.array(records, dtype=float).T)),
         state=None,
+        count_slope=problem.count_slope,
     )
 
 

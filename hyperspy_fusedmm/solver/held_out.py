@@ -67,7 +67,7 @@ def counts_alone(problem):
 
 def held_out_gain(
     problem, *, data=None, offset=0.0, scale=1.0, alone=None, start=None, refit=None, seed=0,
-    num_workers=None, callback=None,
+    num_workers=None, callback=None, keep_counts=False,
 ):  # fmt: skip
     """Estimate what the HAADF image adds to the held-out log-likelihood.
 
@@ -92,6 +92,8 @@ def held_out_gain(
         Threads.
     callback : callable, optional
         Called as ``callback(done, expected)`` after each pair of fits.
+    keep_counts : bool, default False
+        Whether fits keep the counts of each map, as `solve` does.
 
     Returns
     -------
@@ -129,7 +131,7 @@ def held_out_gain(
     for tile in tiles:
         pair = _Pair(
             cropped(problem, tile), cropped(alone, tile), cropped(data, tile), units,
-            np.random.default_rng([int(seed), tile[0].start, tile[1].start]), num_workers,
+            np.random.default_rng([int(seed), tile[0].start, tile[1].start]), num_workers, keep_counts,
         )  # fmt: skip
         sums = sums + pair.compare(None if start is None else start[(...,) + tile], refit, report)
     return _gain(sums, data, tiles)
@@ -153,8 +155,8 @@ def _gain(sums, data, tiles):
 class _Pair:
     """Measured and disturbed problem of one tile."""
 
-    def __init__(self, problem, alone, data, units, rng, num_workers):
-        self.data, self.num_workers = data, num_workers
+    def __init__(self, problem, alone, data, units, rng, num_workers, keep_counts):
+        self.data, self.num_workers, self.keep_counts = data, num_workers, keep_counts
         drawn, self.disturbance = disturbed(data, rng)
         self.units = units
         self.with_image, self.alone = (
@@ -185,6 +187,7 @@ class _Pair:
                     initial=start if nearest is None else None,
                     state=None if nearest is None else states[nearest][j],
                     num_workers=self.num_workers,
+                    keep_counts=self.keep_counts,
                 )
                 for j, p in enumerate(problems)
             ]

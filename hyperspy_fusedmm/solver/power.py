@@ -21,7 +21,7 @@ import numpy as np
 
 from ._elementary import fast_exp, fast_log, kernel
 from .certificate import certify
-from .primal_dual import Scaled, project_dual, solve_linear
+from .primal_dual import Scaled, divergence_less_likelihood, project_dual, solve_linear
 from .tile_engine import TileEngine
 
 __all__ = ["AFTER", "POWER_NEWTON_STEPS", "PowerModel", "linear_model", "solve_power"]
@@ -240,7 +240,7 @@ def solve_power(problem, *, tolerance, max_iterations, initial, state, num_worke
     model = PowerModel(problem, scaled, start, num_workers)
     project_dual(start, model.data, problem.regularization)
     balance = scaled.first_balance(model.data.strength)
-    constant = scaled.likelihood_constant(model.data)
+    constant = divergence_less_likelihood(scaled.likelihood_sums(model.data), scaled.count_slope)
     nearness, failures, iteration, blocks = WEAKEST, 0, 0, 0
     inner = INNER_ITERATIONS
     records, schedule = [], []

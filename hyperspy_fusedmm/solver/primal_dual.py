@@ -8,6 +8,7 @@ from ._elementary import fast_log, kernel
 from ._rows import GAUSSIAN, POISSON, Data, Steps
 from ._tiles import planes
 from .certificate import certify
+from .count_keeper import CountKeeper
 from .noise_level import noise_level
 from .problem import CURVATURE_RATIO
 from .tile_engine import TileEngine
@@ -42,6 +43,7 @@ class State:
     regularization: str
     map_scale: np.ndarray  # (E,)
     haadf_scale: float
+    count_slope: np.ndarray  # (E,)
 
 
 @dataclass
@@ -55,6 +57,8 @@ class Solution:
     haadf_fit : (R, C) float32 array or None
         HAADF image that the fused maps predict.
     iterations : int
+    count_slope : (E,) array
+        That of the problem, or that which keeps the counts of each map.
     converged : bool
         Whether the stopping rule was met.
     gap, relative_gap : float
@@ -81,6 +85,7 @@ class Solution:
     relative_gap: float
     history: dict
     state: State
+    count_slope: np.ndarray
     stationarity: float = np.nan
     schedule: np.ndarray | None = None
 
@@ -146,6 +151,7 @@ class Scaled:
             self.haadf_scale = _power_of_two(float(np.median(usable)) if usable.size else 1.0)
         self.chem = np.full(elements, problem.lambda_chem, dtype=float)
         self.chem[self.fidelity == POISSON] *= self.map_scale[self.fidelity == POISSON]
+        self.count_slope = np.where(self.fidelity == POISSON, problem.count_slope, 1.0)
 
     def _voxels(self, array, scale):
         """(E, R, C) or (E, 1, C) float32 array, times ``scale`` (E,)."""
@@ -202,6 +208,7 @@ class Scaled:
         return Steps(
             fidelity=self.fidelity.astype(np.int64),
             chem=self.chem.astype(np.float32),
+            slope=(self.count_slope * self.chem).astype(np.float32),
             balance=balance.astype(np.float32),
             typical_strength=self._typical(strength).astype(np.float32),
             nearness=np.float32(nearness),
@@ -255,15 +262,15 @@ class Scaled:
         elements = problem.maps.shape[0]
         if problem.regularization != "tv" or problem.guide is not None:
             return np.full(elements, np.inf)
-        highest = data.counts.max(axis=(1, 2)).astype(float)
+        highest = data.counts.max(axis=(1, 2)) / self.count_slope
         weights = data.weights.max(axis=(1, 2)).astype(float)
         used = weights > 0
         highest[used] = np.maximum(highest[used], float(data.target.max()) / weights[used])
         return highest
 
-    def likelihood_constant(self, data):
-        """Divergence minus likelihood, in the units of the objective."""
-        total = 0.0
+    def likelihood_sums(self, data):
+        """Sums (E, 3) of background, counts b and b log b, of Poisson maps in the units of the objective."""
+        found = np.zeros((len(self.chem), 3))
         for e in np.flatnonzero(self.fidelity == POISSON):
             counts = data.counts[e]
             background = data.spread[e].mean(dtype=float) * counts.size
@@ -271,11 +278,11 @@ class Scaled:
             counts_and_entropy(counts, sums)
             # b log b of the caller's counts from that of the scaled ones.
             entropy = sums[1] + np.log(self.map_scale[e]) * sums[0]
-            total += self.chem[e] * (background - sums[0] + entropy)
-        return total
+            found[e] = self.chem[e] * background, self.chem[e] * sums[0], self.chem[e] * entropy
+        return found
 
     def history(self, records, constant, names=HISTORY):
-        """Checks as a dict of arrays, the likelihood as in the objective: less ``constant``."""
+        """Checks as a dict of arrays, the likelihood as in the objective: less ``constant``, one or several."""
         columns = np.array(records, dtype=float).T
         history = dict(zip(names, columns))
         history["chem"] = history["chem"] - constant
@@ -298,10 +305,11 @@ class Scaled:
             for e in range(elements):
                 signal = np.float32(problem.weights[e]) * maps[e]
                 fit += signal ** np.float32(problem.gamma) if problem.forward == "power" else signal
-        state = State(array, problem.regularization, self.map_scale, self.haadf_scale)
-        return Solution(maps=maps, haadf_fit=fit, state=state, **results)
+        slope = self.count_slope.copy()
+        state = State(array, problem.regularization, self.map_scale, self.haadf_scale, slope)
+        return Solution(maps=maps, haadf_fit=fit, state=state, count_slope=slope, **results)
 
-    def initial_state(self, initial, state):
+    def initial_state(self, initial, state, overwrite=False):
         problem = self.problem
         elements, rows, columns = problem.maps.shape
         count = planes(elements, problem.regularization)
@@ -313,7 +321,7 @@ class Scaled:
                     f"state is of shape and regularization {found}, but this problem needs "
                     f"{needed} with {elements} elements; start without state=."
                 )
-            array = state.planes.copy()
+            array = state.planes if overwrite else state.planes.copy()
             ratio = state.map_scale / self.map_scale
             shares = [ratio, np.repeat(1 / ratio, 2)]
             if problem.regularization == "tgv":
@@ -362,70 +370,107 @@ def _next_check(records, tolerance, maximum):
     return int(min(max(predicted, shortest), longest, maximum))
 
 
+def divergence_less_likelihood(sums, count_slope):
+    """What a divergence is above the likelihood, with ``sums`` (E, 3) of `Scaled.likelihood_sums`."""
+    background, counts, entropy = np.transpose(sums)
+    return float((count_slope * background - counts + entropy - counts * np.log(count_slope)).sum())
+
+
 def certified_iteration(
-    engine, scaled, balance, *, tolerance, max_iterations, callback, first=FIRST_CHECK
+    engine, scaled, balance, *, tolerance, max_iterations, callback, first=FIRST_CHECK, keeper=None
 ):
     """Advance until the relative gap meets the tolerance.
 
     The first iterations, at most up to the first look at the gap, take more Newton steps.
+
+    Parameters
+    ----------
+    keeper : CountKeeper, optional
+        Moves ``scaled.count_slope`` so that every map keeps its counts, which is then waited for as well.
 
     Returns
     -------
     records : list of tuple
         Iteration, HAADF term, likelihood as a divergence, regularization, their sum, and
         the gap to the best dual value so far, at every check.
+    slopes : list of (E,) array
+        ``count_slope`` at every check.
     """
     bounds = scaled.bounds(engine.data)
     steps = scaled.steps(balance, engine.data.strength)
     # All terms are >= 0: until there is a better bound, it is 0.
-    records, iteration, best_dual = [], 0, 0.0
+    records, slopes, iteration, best_dual, kept = [], [], 0, 0.0, True
+
+    def advance(newton, count):
+        nonlocal steps
+        stretches = [count] if keeper is None else keeper.stretches(count)
+        for k, stretch in enumerate(stretches):
+            engine.advance(steps._replace(newton=newton), stretch, finish=k == len(stretches) - 1)
+            if keeper is not None and keeper.move(scaled, engine.state):
+                steps = scaled.steps(balance, engine.data.strength)
+
     while True:
         if tolerance > 0 or iteration >= max_iterations:
+            if keeper is not None:
+                # A bound holds for one slope only.
+                best_dual = 0.0 if keeper.moved else best_dual
+                bounds = scaled.bounds(engine.data)
+                kept = keeper.kept
             found = certify(engine, steps, bounds)
             best_dual = max(best_dual, found.dual)
             # A negative gap is rounding: the primal value never lies below the dual one.
             gap = max(found.total - best_dual, 0.0)
+            slopes.append(scaled.count_slope.copy())
             records.append((
                 iteration, found.haadf, found.divergence, found.regularization, found.total, gap
             ))  # fmt: skip
             if callback is not None:
                 callback(iteration, max_iterations, gap / found.total if found.total else 0.0)
-            if gap <= tolerance * found.total or iteration >= max_iterations:
-                return records
+            if (kept and gap <= tolerance * found.total) or iteration >= max_iterations:
+                return records, slopes
         following = max_iterations
         if tolerance > 0:
             following = _next_check(records, tolerance, max_iterations)
         if iteration < first:
             count = min(first, following) - iteration
-            engine.advance(steps._replace(newton=FIRST_NEWTON_STEPS), count)
+            advance(FIRST_NEWTON_STEPS, count)
             iteration += count
         if following > iteration:
-            engine.advance(steps, following - iteration)
+            advance(steps.newton, following - iteration)
         iteration = following
 
 
-def solve_linear(problem, *, tolerance, max_iterations, initial, state, num_workers, callback):
+def solve_linear(
+    problem, *, tolerance, max_iterations, initial, state, num_workers, callback, keep_counts=False,
+    overwrite_state=False,
+):  # fmt: skip
     """Solve the convex problem; see `hyperspy_fusedmm.solver.solve`."""
     scaled = Scaled(problem)
     data = scaled.data()
     balance = scaled.first_balance(data.strength)
-    constant = scaled.likelihood_constant(data)
-    start = scaled.initial_state(initial, state)
+    sums = scaled.likelihood_sums(data)
+    start = scaled.initial_state(initial, state, overwrite_state)
     if state is not None:
         project_dual(start, data, problem.regularization)
+    keeper = None
+    if keep_counts:
+        keeper = CountKeeper(scaled, data, None if state is None else state.count_slope)
     with TileEngine(data, problem.regularization, start, num_workers) as engine:
-        records = certified_iteration(
+        records, slopes = certified_iteration(
             engine, scaled, balance, tolerance=tolerance, max_iterations=max_iterations,
             callback=callback, first=FIRST_CHECK if state is None else FIRST_FROM_STATE,
+            keeper=keeper,
         )  # fmt: skip
     # The arrays of the problem make room for the maps.
     del engine, data
     iterations, *_, divergence, gap = records[-1]
+    kept = keeper is None or keeper.kept
+    constants = np.array([divergence_less_likelihood(sums, slope) for slope in slopes])
     return scaled.solution(
         start,
-        history=scaled.history(records, constant),
+        history=scaled.history(records, constants),
         iterations=iterations,
-        converged=bool(gap <= tolerance * divergence),
+        converged=bool(kept and gap <= tolerance * divergence),
         gap=gap,
         relative_gap=gap / divergence if divergence > 0 else 0.0,
     )

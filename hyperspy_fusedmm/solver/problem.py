@@ -71,7 +71,7 @@ class FusionProblem:
     .. math::
 
         \frac{\lambda_H}{2} \sum_p \left(\frac{o + \sum_i w_i x_i - b_H}{\sigma_H}\right)^2
-        + \lambda_c \sum_i \sum_p \left(x_i - b_i \log(x_i + \epsilon_i)\right)
+        + \lambda_c \sum_i \sum_p \left(\kappa_i x_i - b_i \log(x_i + \epsilon_i)\right)
         + \sum_i \lambda_i \sum_p \rho_i |D \nabla x_i|
 
     with the second term :math:`\frac12 ((x_i - b_i) / n_i)^2` for Gaussian maps, and
@@ -100,6 +100,9 @@ class FusionProblem:
         Standard deviation of Gaussian maps.
     lambda_haadf, lambda_chem : float, default 1
         Weights of the first two terms; 1 is the statistically right value.
+    count_slope : float or (E,) array, default 1
+        Slope :math:`\kappa_i` of the likelihood of Poisson maps. 1 is the likelihood itself; regularization takes
+        counts away then. See `hyperspy_fusedmm.solver.count_keeper` for slopes that keep them.
     lambda_tv : float or (E,) array, default 0.1
         Strength of the regularization per element.
     regularization : {"tv", "tgv"}, default "tv"
@@ -128,6 +131,7 @@ class FusionProblem:
     noise: float | np.ndarray = 1.0
     lambda_haadf: float = 1.0
     lambda_chem: float = 1.0
+    count_slope: float | np.ndarray = 1.0
     lambda_tv: float | np.ndarray = 0.1
     regularization: str = "tv"
     guide: np.ndarray | None = None
@@ -150,6 +154,11 @@ class FusionProblem:
             background=_per_voxel("background", self.background, maps.shape),
             noise=_per_voxel("noise", self.noise, maps.shape),
             lambda_tv=_per_element("lambda_tv", self.lambda_tv, elements),
+            count_slope=_per_element("count_slope", self.count_slope, elements),
+        )
+        _check(
+            (self.count_slope > 0).all(),
+            f"count_slope must be positive; its smallest value is {self.count_slope.min()}.",
         )
         for i, fidelity in enumerate(self.fidelity):
             _check(
@@ -291,7 +300,7 @@ class FusionProblem:
         counted = measured > 0
         with np.errstate(divide="ignore"):
             log = np.log(expected[counted])
-        return float(x.sum() - (measured[counted] * log).sum())
+        return float(self.count_slope[i] * x.sum() - (measured[counted] * log).sum())
 
     def strengths(self):
         """Strength of the regularization per voxel, (E, R, C) or (E, 1, 1)."""

@@ -138,6 +138,7 @@ def choose(
     num_workers=None,
     callback=None,
     tiles=None,
+    keep_counts=False,
 ):
     """Choose the form of the problem and its weights.
 
@@ -159,13 +160,15 @@ def choose(
         it raises ends the search.
     tiles : list of tuple of slice, optional
         Where to look, by default `representative_tiles`.
+    keep_counts : bool, default False
+        Whether each map keeps its counts, see `hyperspy_fusedmm.solver.count_keeper`.
 
     Returns
     -------
     Selection
     """
     tiles = representative_tiles(problem.maps) if tiles is None else tiles
-    search = _Search(problem, guide, forms, fixed, tiles, seed, num_workers, callback)
+    search = _Search(problem, guide, forms, fixed, tiles, seed, num_workers, callback, keep_counts)
     search.compare_forms()
     if search.decided.size:
         search.refine_contenders()
@@ -233,8 +236,11 @@ class _Candidates:
 
 
 class _Search:
-    def __init__(self, problem, guide, forms, fixed, tiles, seed, num_workers, callback):
+    def __init__(
+        self, problem, guide, forms, fixed, tiles, seed, num_workers, callback, keep_counts
+    ):
         self.problem, self.tiles, self.fixed = problem, tiles, fixed
+        self.keep_counts = keep_counts
         self.num_workers, self.callback, self.fits = num_workers, callback, 0
         elements = len(problem.maps)
         poisson = np.array([f == "poisson" for f in problem.fidelity])
@@ -315,6 +321,7 @@ class _Search:
                         max_iterations=ITERATIONS,
                         state=states[k][j] if states else None,
                         num_workers=self.num_workers,
+                        keep_counts=self.keep_counts,
                     )
                 )
             found = mean_risk(problems[0], [s.maps for s in solutions], disturbances)
@@ -401,7 +408,7 @@ class _Search:
     def preferred(self):
         """Number of the best form; few counts do not speak against the usual one.
 
-        Nor does a slight gain speak for an image that had to be given little weight.
+        Nor does a slight gain speak for an image.
         """
         scores = [self.best_score(k) for k in range(len(self.candidates))]
         usual = self.usual(int(np.argmin(scores)))
@@ -409,7 +416,12 @@ class _Search:
             least = 0.0 if self.candidates[usual].form.with_haadf else self.slight()
             for k in set(range(len(scores))) - {usual}:
                 scores[k] += max(CAUTION * self.doubt(k, usual), least)
-        return int(np.argmin(scores))
+        best = int(np.argmin(scores))
+        for k, candidates in enumerate(self.candidates):
+            gain = self.best_score(k) - self.best_score(best)
+            if self.candidates[best].form.with_haadf > candidates.form.with_haadf and gain < self.slight():
+                return k
+        return best
 
     def usual(self, best):
         """Number of the form that suits few counts best, None if it was not tried.

@@ -26,6 +26,8 @@ def solve(
     *,
     method="primal-dual",
     tv_iterations=3,
+    keep_counts=False,
+    overwrite_state=False,
 ):
     """Find the fused maps of a `FusionProblem`.
 
@@ -61,6 +63,12 @@ def solve(
     method : {"primal-dual", "gradient-descent"}, default "primal-dual"
     tv_iterations : int, default 3
         Inner iterations of the total variation step of gradient descent.
+    keep_counts : bool, default False
+        Find the ``count_slope`` of the problem with which each Poisson map keeps its counts, see
+        `hyperspy_fusedmm.solver.count_keeper`; that of the problem is where the search starts. Of the linear
+        model only.
+    overwrite_state : bool, default False
+        Whether the arrays of ``state`` may be worked in, which saves a copy.
 
     Returns
     -------
@@ -98,7 +106,9 @@ def solve(
             raise ValueError(f"{name} must be a whole number >= {least}; it is {value!r}.")
     if state is not None and (method == "gradient-descent" or initial is not None):
         raise ValueError('state goes with method="primal-dual" and initial=None only.')
-    initial = _start(problem, initial, num_workers, callback, max_iterations)
+    if keep_counts and (method == "gradient-descent" or problem.forward == "power"):
+        raise ValueError('keep_counts goes with method="primal-dual" and forward="linear" only.')
+    initial = _start(problem, initial, num_workers, callback, max_iterations, keep_counts)
     if method == "gradient-descent":
         return solve_gradient_descent(
             problem,
@@ -107,9 +117,12 @@ def solve(
             initial=initial,
             callback=callback,
         )
+    own = {"keep_counts": keep_counts, "overwrite_state": overwrite_state}
+    own = {} if problem.forward == "power" else own
     solve_model = solve_power if problem.forward == "power" else solve_linear
     return solve_model(
         problem,
+        **own,
         tolerance=float(tolerance),
         max_iterations=int(max_iterations),
         initial=initial,
@@ -119,7 +132,7 @@ def solve(
     )
 
 
-def _start(problem, initial, num_workers, callback, max_iterations):
+def _start(problem, initial, num_workers, callback, max_iterations, keep_counts):
     """Maps to start from, or None where that is left to the method."""
     if isinstance(initial, str):
         if initial not in STARTS:
@@ -132,6 +145,7 @@ def _start(problem, initial, num_workers, callback, max_iterations):
 
         def solved(coarse, start):
             options = {"initial": start, "num_workers": num_workers, "callback": report}
+            options["keep_counts"] = keep_counts
             return solve(coarse, tolerance=COARSE_TOLERANCE, **options).maps
 
         return multiresolution_start(problem, solved)

@@ -1,3 +1,5 @@
 """Options of a fit that leave nothing to be chosen from the data, which takes many fits."""
 
-PLAIN = {"lambda_tv": "noise", "lambda_haadf": 1.0, "regularization": "tv", "guided": False}
+PLAIN = {
+    "count_slope": 1.0, "lambda_tv": "noise", "lambda_haadf": 1.0, "regularization": "tv", "guided": False,
+}  # fmt: skip

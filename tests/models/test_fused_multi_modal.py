@@ -160,7 +160,7 @@ class TestObjective:
         misfit = (predicted - model.haadf.data) / model.haadf_noise
         background = np.asarray(model.background)
         background = background if background.ndim == 3 else background[:, None, None]
-        chem = np.sum(x)
+        chem = np.sum(model.count_slope * x.sum(axis=(1, 2)))
         counted = b > 0
         chem -= np.sum(b[counted] * np.log((x + background)[counted]))
         rows, columns = np.zeros_like(x), np.zeros_like(x)
@@ -229,7 +229,7 @@ class TestLimitsAndSymmetries:
         model = small.maps.create_model(small.haadf, background=background, **small.scale)
         model.fit(lambda_haadf=0, lambda_tv=0, tolerance=1e-8, max_iterations=5000)
         expected = np.maximum(small.maps.data - background[:, None, None], 0)
-        np.testing.assert_allclose(model.fused.data, expected, atol=2e-3)
+        np.testing.assert_allclose(model.fused.data, expected, rtol=0.02, atol=2e-3)
 
     def test_scaling_the_counts_scales_the_result(self, small):
         """With the likelihood k times as large, so is the weight of the HAADF term."""

@@ -13,7 +13,7 @@ from hyperspy_fusedmm.solver.out_of_core import tasks
 SHAPE = (60, 70)
 FIT = {
     "lambda_tv": 0.4, "lambda_haadf": 1.0, "regularization": "tv", "guided": False, "tolerance": 0,
-    "max_iterations": 20, "initial": "measured", "show_progressbar": False,
+    "max_iterations": 20, "initial": "measured", "count_slope": 0.9, "show_progressbar": False,
 }  # fmt: skip
 TO_COME = ("gap", "relative_gap", "converged", "iterations", "history", "kept_counts", "gap_by_chunk")
 
@@ -71,6 +71,19 @@ def test_same_model_in_chunks(scan):
     close(lazy.as_signal().data, eager.as_signal().data)
     close(lazy.haadf_influence().data, eager.haadf_influence().data)
     assert lazy.regularization_weights.shape == eager.regularization_weights.shape
+
+
+def test_counts_are_kept_in_chunks(scan):
+    """The slopes are found on a part of the image, here all of it, before anything is fused."""
+    options = {"count_slope": "auto", "tolerance": 1e-4, "max_iterations": 2000, "lambda_tv": 1.5}
+    eager, lazy = both(scan, **options)
+    assert lazy.history is None
+    np.testing.assert_allclose(lazy.count_slope, eager.count_slope, atol=0.1)
+    lazy.fused.compute()
+    np.testing.assert_allclose(lazy.kept_counts, 1, atol=0.03)
+    np.testing.assert_allclose(lazy.fused.data.sum((1, 2)), eager.fused.data.sum((1, 2)), rtol=0.01)
+    told = lazy.fused.metadata.FusedMultiModal
+    assert told.keeps_counts and told.count_slope == lazy.count_slope.tolist()
 
 
 @pytest.mark.parametrize("how", ["compute", "save"])

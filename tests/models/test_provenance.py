@@ -33,6 +33,8 @@ TOLD = {
     "gamma_error",
     "lambda_haadf",
     "lambda_chem",
+    "count_slope",
+    "keeps_counts",
     "lambda_tv",
     "regularization",
     "guided",

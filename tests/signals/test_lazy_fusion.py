@@ -15,7 +15,7 @@ SHAPE = (90, 110)
 # Everything that would take a search.
 OPTIONS = {
     "weights": [1.0, 2.0], "haadf_offset": 5.0, "haadf_noise": 0.3, "lambda_tv": 0.4,
-    "regularization": "tv", "guided": False, "lambda_haadf": 1.0,
+    "regularization": "tv", "guided": False, "lambda_haadf": 1.0, "initial": "measured",
 }  # fmt: skip
 
 
@@ -67,8 +67,9 @@ def test_numbers_of_eager(scan, regularization, guided, lambda_haadf, rule):
     assert_equal_maps(lazy, eager)
     told, expected = lazy.metadata.FusedMultiModal, eager.metadata.FusedMultiModal
     assert told.iterations == 30
+    np.testing.assert_array_equal(told.count_slope, expected.count_slope)
     # Without the image dual fields are scaled down, in chunks by parts that suit the end of a run.
-    assert 0.99 * expected.gap < told.gap < (1.01 if lambda_haadf else 1.3) * expected.gap
+    assert 0.99 * expected.gap < told.gap < (1.01 if lambda_haadf else 1.6) * expected.gap
     for name in ("haadf", "chem", "regularization", "total"):
         assert told.objective[name] == pytest.approx(expected.objective[name], rel=1e-4, abs=1e-9)
     np.testing.assert_allclose(told.kept_counts, expected.kept_counts, rtol=1e-5)
@@ -212,8 +213,9 @@ def test_options_that_need_memory_say_so(scan):
     maps, haadf = scan
     with pytest.warns(UserWarning, match="initial: .*loaded into memory"):
         fused, model = lazily(maps).fuse(
-            haadf, return_model=True, tolerance=0, max_iterations=5, initial="multiresolution", **OPTIONS
-        )
+            haadf, return_model=True, tolerance=0, max_iterations=5,
+            **{**OPTIONS, "initial": "multiresolution"},
+        )  # fmt: skip
     assert fused._lazy and model.iterations == 5
 
 

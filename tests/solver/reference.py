@@ -15,12 +15,12 @@ from hyperspy_fusedmm.solver.operators import (
 NEWTON_STEPS = 40
 
 
-def joint_prox(forward, counts, spread, weights, target, rho, fidelity, chem, step, residual):
+def joint_prox(forward, counts, spread, weights, target, rho, fidelity, chem, loss, step, residual):
     """Joint prox of HAADF term, likelihood and x >= 0 at every pixel; all (E, R, C) or (R, C)."""
 
     def response(e, r):
         if fidelity[e] == 0:
-            linear = forward[e] + spread[e] - step[e] * (chem[e] + weights[e] * r)
+            linear = forward[e] + spread[e] - step[e] * (loss[e] + weights[e] * r)
             root = np.sqrt(linear**2 + 4 * step[e] * chem[e] * counts[e])
             z = (linear + root) / 2
             with np.errstate(invalid="ignore", divide="ignore"):
@@ -102,7 +102,7 @@ def iterate(state, data, steps, iterations, regularization):
             forward = forward + share * (anchor - forward)
         x_hat, r = joint_prox(
             forward, counts, spread, weights, target, rho, steps.fidelity, steps.chem,
-            prox, r,
+            steps.slope, prox, r,
         )  # fmt: skip
         slope = gradient(2 * x_hat - x)
         if curved:

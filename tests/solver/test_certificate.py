@@ -54,6 +54,8 @@ def conditions(image):
         "haadf_noise infinite in places": {"haadf_noise": half_infinite(0.1, image)},
         "haadf_noise infinite": {"haadf_noise": np.inf},
         "background": {"background": 0.3},
+        "slopes": {"background": [0.0, 0.2], "count_slope": [1.7, 0.4]},
+        "slopes, a weight 0": {"weights": [1.0, 0.0], "count_slope": [0.6, 0.4]},
         "mixed, weight 0": {"fidelity": ("poisson", "gaussian"), "weights": [0.3, 0.0]},
         "strength 0 of one": {"lambda_tv": [0.0, 0.5]},
         "strong": {"lambda_tv": 3.0},
@@ -312,7 +314,9 @@ def whole(array, shape):
 
 
 @pytest.mark.parametrize("name", ["tv", "guided tv"])
-@pytest.mark.parametrize("condition", ["as it is", "background", "mixed, weight 0", "no haadf"])
+@pytest.mark.parametrize(
+    "condition", ["as it is", "background", "slopes", "mixed, weight 0", "no haadf"]
+)
 def test_primal_terms_are_the_plain_ones(name, condition):
     problem = make_problem(name, condition)
     found, state, data, steps = advanced(problem, 7)
@@ -337,26 +341,27 @@ def best_dual_value(state, data, steps):
     rho, target = whole(data.rho[0], shape[1:]), whole(data.target[0], shape[1:])
     chem = np.asarray(steps.chem, dtype=float)[:, None, None]
     p = state[elements : 3 * elements].reshape((elements, 2) + shape[1:]).astype(float)
+    loss = np.asarray(steps.slope, dtype=float)[:, None, None]
     guide = data.guide.astype(float) if len(data.guide) else None
     y = -adjoint_gradient(remove_guided(p * (1 - 1e-6), guide))
 
     def maps(r):
-        a = np.maximum(chem + weights * r - y, 1e-300)
+        a = np.maximum(loss + weights * r - y, 1e-300)
         return np.maximum(chem * counts / a - eps, 0)
 
-    low = ((y - chem) / weights).max(axis=0) + 1e-12
+    low = ((y - loss) / weights).max(axis=0) + 1e-12
     high = np.maximum(low, 0) + 1e6
     for _ in range(200):
         middle = (low + high) / 2
         rising = -target - middle / rho + (weights * maps(middle)).sum(axis=0) > 0
         low, high = np.where(rising, middle, low), np.where(rising, high, middle)
-    x, a = maps(low), chem + weights * low - y
-    inner = (a - chem) * x + chem * kl_div(counts, x + eps)
+    x, a = maps(low), loss + weights * low - y
+    inner = (a - loss) * x + chem * kl_div(counts, loss / chem * (x + eps))
     return float((inner.sum(axis=0) - low * target - low**2 / (2 * rho)).sum())
 
 
 @pytest.mark.parametrize("name", ["tv", "guided tv"])
-@pytest.mark.parametrize("condition", ["as it is", "background", "a small weight"])
+@pytest.mark.parametrize("condition", ["as it is", "background", "slopes", "a small weight"])
 @pytest.mark.parametrize("iterations", [5, 60, 400])
 def test_dual_value_is_the_best_for_the_dual_fields(name, condition, iterations):
     problem, total, scale = case(name, condition)

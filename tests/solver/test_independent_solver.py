@@ -71,7 +71,7 @@ def likelihood(problem, e, x):
         return 0.5 * cp.sum_squares(cp.multiply(1 / noise, x - counts.ravel()))
     background = np.broadcast_to(problem.background[e], counts.shape).ravel()
     counted = counts.ravel() > 0
-    value = cp.sum(x)
+    value = problem.count_slope[e] * cp.sum(x)
     if counted.any():
         log = cp.log(x[counted] + background[counted])
         value -= cp.sum(cp.multiply(counts.ravel()[counted], log))
@@ -107,9 +107,10 @@ def divergence_scale(problem, total):
     constant = 0.0
     for e, counts in enumerate(np.asarray(problem.maps, dtype=float)):
         if problem.fidelity[e] == "poisson":
-            background = np.broadcast_to(problem.background[e], counts.shape)
-            logs = counts[counts > 0] * np.log(counts[counts > 0])
-            constant += background.sum() - counts.sum() + logs.sum()
+            slope, background = problem.count_slope[e], problem.background[e]
+            logs = counts[counts > 0] * np.log(counts[counts > 0] / slope)
+            constant += slope * np.broadcast_to(background, counts.shape).sum()
+            constant += logs.sum() - counts.sum()
     return total + problem.lambda_chem * constant
 
 
@@ -163,6 +164,7 @@ FIDELITIES = {
     "poisson": {},
     "background": {"background": 0.3},
     "gaussian": {"fidelity": "gaussian", "noise": 0.7},
+    "slopes": {"background": [0.2, 0.0], "count_slope": [0.4, 1.7]},
     "mixed": {"fidelity": ("poisson", "gaussian"), "noise": 0.7, "background": [0.2, 0.0]},
 }
 

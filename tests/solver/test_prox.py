@@ -34,6 +34,7 @@ class Pixels(NamedTuple):
     weights: np.ndarray
     step: np.ndarray
     chem: np.ndarray
+    loss: np.ndarray  # slope of the Poisson likelihood, times chem
     target: np.ndarray
     rho: np.ndarray
     residual: np.ndarray  # where Newton's method starts
@@ -56,13 +57,14 @@ def random_pixels(fidelity, background, seed=0, scale=1.0):
     # Scaled with the maps so that the terms of the objective keep their proportions.
     chem = np.broadcast_to(rng.uniform(0.5, 2, (len(fidelity), 1)), shape).copy()
     chem[~gaussian] /= scale
+    loss = chem * rng.uniform(0.3, 2, (len(fidelity), 1))
     step = 10 ** rng.uniform(-1.5, 1.5, shape) * scale**2
     forward = scale * rng.normal(2, 4, shape)
     target = rng.normal(2, 4, PIXELS)
     rho = 10 ** rng.uniform(-2, 2, PIXELS)
     rho[rng.random(PIXELS) < 0.1] = 0
     residual = rng.choice([0.0, 1.0, -50.0, 50.0], PIXELS) * rho
-    arrays = forward, counts, spread, weights, step, chem, target, rho, residual
+    arrays = forward, counts, spread, weights, step, chem, loss, target, rho, residual
     return Pixels(*(np.ascontiguousarray(a, dtype=np.float32) for a in arrays))
 
 
@@ -79,8 +81,9 @@ def run_kernel(pixels, fidelity, relaxation=1.0, before=None):
         "target": pixels.target[None, None],
         "rho": pixels.rho[None, None],
     }
-    chem = pixels.chem[:, 0].copy()
-    steps = make_steps(elements, fidelity, newton=NEWTON_STEPS)._replace(chem=chem)
+    steps = make_steps(elements, fidelity, newton=NEWTON_STEPS)._replace(
+        chem=pixels.chem[:, 0].copy(), slope=pixels.loss[:, 0].copy()
+    )
     fields = StepFields(row, pixels.step[:, None], row, row, row)
     x = (0 * pixels.forward if before is None else before)[:, None].copy()
     r, bar = pixels.residual[None, None].copy(), np.zeros_like(pixels.forward[None])
@@ -93,12 +96,12 @@ def run_kernel(pixels, fidelity, relaxation=1.0, before=None):
 
 def element_at(r, pixel, e, fidelity):
     """Minimiser of one element's part at a given r, before it is cut at 0, and -dx/dr."""
-    f, b, s, w, tau, chem, *_ = (a[e] if np.ndim(a) else a for a in pixel)
+    f, b, s, w, tau, chem, loss, *_ = (a[e] if np.ndim(a) else a for a in pixel)
     if fidelity == GAUSSIAN:
         pull = tau * chem * s
         return (f + pull * b - tau * w * r) / (1 + pull), tau * w / (1 + pull)
-    # (x + eps)^2 - (x + eps) (f + eps - tau (chem + w r)) - tau chem b = 0
-    linear = f + s - tau * (chem + w * r)
+    # (x + eps)^2 - (x + eps) (f + eps - tau (loss + w r)) - tau chem b = 0
+    linear = f + s - tau * (loss + w * r)
     root = np.hypot(linear, 2 * np.sqrt(tau * chem * b))
     # The one form of the larger root that does not cancel.
     z = (linear + root) / 2 if linear >= 0 else 2 * tau * chem * b / (root - linear)
@@ -128,13 +131,13 @@ def exact_prox(pixel, fidelity):
 
 def rounding_error(pixel, x, r, fidelity):
     """What single precision allows each map to be off by, from the error of every operation."""
-    f, b, s, w, tau, chem, target, rho, _ = pixel
+    f, b, s, w, tau, chem, loss, target, rho, _ = pixel
     gaussian = np.asarray(fidelity) == GAUSSIAN
     pull = np.where(gaussian, tau * chem * s, 0)
     size = np.where(
         gaussian,
         (abs(f) + pull * b + tau * w * abs(r)) / (1 + pull),
-        abs(f) + s + tau * (chem + w * abs(r)) + np.sqrt(tau * chem * b),
+        abs(f) + s + tau * (loss + w * abs(r)) + np.sqrt(tau * chem * b),
     )
     rates = np.array([element_at(r, pixel, e, fidelity[e])[1] for e in range(len(fidelity))])
     # Elements cut to 0 do not restore the balance of the equation, but may just come alive.
@@ -144,23 +147,23 @@ def rounding_error(pixel, x, r, fidelity):
 
 def prox_objective(x, pixel, fidelity):
     """What the prox minimises."""
-    f, b, s, w, tau, chem, target, rho, _ = pixel
+    f, b, s, w, tau, chem, loss, target, rho, _ = pixel
     value = ((x - f) ** 2 / (2 * tau)).sum() + 0.5 * rho * (w @ x - target) ** 2
     for e in range(len(x)):
         if fidelity[e] == GAUSSIAN:
             value += chem[e] * 0.5 * s[e] * (x[e] - b[e]) ** 2
         else:
-            value += chem[e] * (x[e] - (b[e] * np.log(x[e] + s[e]) if b[e] > 0 else 0.0))
+            value += loss[e] * x[e] - (chem[e] * b[e] * np.log(x[e] + s[e]) if b[e] > 0 else 0.0)
     return value
 
 
 def prox_slope(x, pixel, fidelity):
     """Derivative of `prox_objective` with respect to every map."""
-    f, b, s, w, tau, chem, target, rho, _ = pixel
+    f, b, s, w, tau, chem, loss, target, rho, _ = pixel
     slope = (x - f) / tau + w * rho * (w @ x - target)
     with np.errstate(divide="ignore", invalid="ignore"):
-        poisson = 1 - np.where(b > 0, b / (x + s), 0)
-    return slope + chem * np.where(np.asarray(fidelity) == GAUSSIAN, s * (x - b), poisson)
+        poisson = loss - chem * np.where(b > 0, b / (x + s), 0)
+    return slope + np.where(np.asarray(fidelity) == GAUSSIAN, chem * s * (x - b), poisson)
 
 
 CASES = [
@@ -190,8 +193,8 @@ def test_the_root_of_the_scalar_equation_is_the_generic_minimum(fidelity, backgr
     """Ties the equation for r, and the NumPy reference, to the objective itself."""
     pixels = random_pixels(fidelity, background, seed=1)
     double = [a.astype(float) for a in pixels]
-    f, b, s, w, tau, chem, target, rho, residual = double
-    reference, _ = joint_prox(f, b, s, w, target, rho, fidelity, chem, tau, residual)
+    f, b, s, w, tau, chem, loss, target, rho, residual = double
+    reference, _ = joint_prox(f, b, s, w, target, rho, fidelity, chem, loss, tau, residual)
     for k in range(0, PIXELS, 3):
         pixel = pixels.at(k)
         exact, _ = exact_prox(pixel, fidelity)
@@ -219,7 +222,8 @@ def test_optimality_conditions_hold_at_the_prox(fidelity, background):
         pixel = pixels.at(k)
         exact, _ = exact_prox(pixel, fidelity)
         slope = prox_slope(exact, pixel, fidelity)
-        size = np.abs(pixel.forward / pixel.step) + pixel.chem * (1 + pixel.counts)
+        size = np.abs(pixel.forward / pixel.step) + pixel.chem * pixel.counts
+        size += pixel.loss + pixel.chem
         size += pixel.weights * pixel.rho * (np.abs(pixel.target) + pixel.weights @ exact)
         alive = exact > 0
         assert (np.abs(slope) <= 1e-6 * size)[alive].all()
@@ -254,7 +258,7 @@ def test_without_a_haadf_image_each_element_is_on_its_own(fidelity):
 def test_without_counts_and_background_the_prox_is_a_shift():
     pixels = random_pixels([POISSON], 0.0, seed=5)
     pixels = pixels._replace(counts=0 * pixels.counts, rho=0 * pixels.rho)
-    expected = np.maximum(pixels.forward - pixels.step * pixels.chem, 0)
+    expected = np.maximum(pixels.forward - pixels.step * pixels.loss, 0)
     np.testing.assert_allclose(run_kernel(pixels, [POISSON])[0], expected, rtol=1e-6, atol=1e-6)
 
 
@@ -263,7 +267,7 @@ def test_counts_are_their_own_prox():
     pixels = random_pixels([POISSON] * 3, 0.0, seed=6)
     counts = np.maximum(pixels.counts, 1)
     pixels = pixels._replace(
-        counts=counts, forward=counts, target=(pixels.weights * counts).sum(axis=0)
+        counts=counts, forward=counts, loss=pixels.chem, target=(pixels.weights * counts).sum(axis=0)
     )
     found, r, _ = run_kernel(pixels, [POISSON] * 3)
     np.testing.assert_allclose(found, counts, rtol=1e-4)

@@ -37,6 +37,7 @@ def make_steps(elements=3, fidelity=0, newton=8, relaxation=1.7, nearness=0.0):
     return Steps(
         fidelity=np.broadcast_to(fidelity, elements).astype(np.int64),
         chem=np.linspace(1, 1.5, elements, dtype=np.float32),
+        slope=np.linspace(0.8, 1.7, elements, dtype=np.float32),
         balance=np.linspace(0.5, 2, elements, dtype=np.float32),
         typical_strength=np.full(elements, 0.5, np.float32),
         nearness=np.float32(nearness),

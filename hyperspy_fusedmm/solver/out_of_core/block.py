@@ -133,7 +133,7 @@ class Block:
 
     def solve(self):
         """Solve to the tolerance, as in memory; number of iterations."""
-        records = certified_iteration(
+        records, _ = certified_iteration(
             self.engine, self.scaled, self.plan.whole.balance, tolerance=self.plan.tolerance,
             max_iterations=self.plan.max_iterations, callback=None,
         )  # fmt: skip

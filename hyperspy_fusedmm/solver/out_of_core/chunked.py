@@ -80,7 +80,7 @@ def representative_iterations(problem, whole, tolerance, max_iterations):
         scaled = Scaled(part, whole.map_scale, whole.haadf_scale, whole.typical_strength)
         start = scaled.initial_state(None, None)
         with TileEngine(scaled.data(), part.regularization, start) as engine:
-            records = certified_iteration(
+            records, _ = certified_iteration(
                 engine, scaled, whole.balance, tolerance=tolerance, max_iterations=max_iterations,
                 callback=None,
             )  # fmt: skip

@@ -10,7 +10,7 @@ from scipy.special import xlogy
 from .._rows import POISSON
 from ..noise_level import diagonal_squares, relative_noise
 from ..power import linear_model
-from ..primal_dual import Scaled, _power_of_two
+from ..primal_dual import Scaled, _power_of_two, divergence_less_likelihood
 from ..problem import FusionProblem
 
 __all__ = ["LazyProblem", "WholeImage", "own_axes", "three_axes"]
@@ -186,7 +186,9 @@ class LazyProblem:
         # The part is a corner: of images of background and noise their means count.
         part = replace(part, **{k: found[k] for k in ("background", "noise") if k in found})
         scaled = Scaled(part, map_scale, haadf_scale, typical, relative)
-        highest = np.asarray(found["highest"], dtype=float) / map_scale
+        slope = scaled.count_slope
+        measured = np.asarray(found["highest"], dtype=float) / map_scale
+        highest = measured / slope
         weights = part.weights * map_scale / haadf_scale
         used = (weights > 0) & (part.lambda_haadf > 0) & (not is_power)
         if used.any():
@@ -205,16 +207,16 @@ class LazyProblem:
             linear = linear_model(part, **power)
             linear = Scaled(linear, map_scale, haadf_scale, typical, relative)
             power["balance"] = linear.first_balance(None)
-        constant = (background * pixels - found["sum"] + found["entropy"])[poisson].sum()
+        sums = np.transpose([background * pixels, found["sum"], found["entropy"]])[poisson]
         return WholeImage(
             map_scale=map_scale,
             haadf_scale=haadf_scale,
             typical_strength=typical,
             balance=scaled.first_balance(None),
             bounds=bounds,
-            highest=highest,
+            highest=np.maximum(highest, measured),
             net=np.asarray(found["sum"] - background * pixels, dtype=float),
-            likelihood_constant=float(part.lambda_chem * constant),
+            likelihood_constant=part.lambda_chem * divergence_less_likelihood(sums, slope[poisson]),
             fingerprint=[*map(float, found["sum"]), float(found.get("haadf", 0)), *map(float, typical)],
             power=power,
         )
