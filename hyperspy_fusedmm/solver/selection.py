@@ -418,8 +418,8 @@ class _Search:
                 scores[k] += max(CAUTION * self.doubt(k, usual), least)
         best = int(np.argmin(scores))
         for k, candidates in enumerate(self.candidates):
-            gain = self.best_score(k) - self.best_score(best)
-            if self.candidates[best].form.with_haadf > candidates.form.with_haadf and gain < self.slight():
+            without = self.candidates[best].form.with_haadf and not candidates.form.with_haadf
+            if without and scores[k] - scores[best] < self.slight():
                 return k
         return best
 
