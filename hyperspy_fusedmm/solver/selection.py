@@ -418,9 +418,10 @@ class _Search:
                 scores[k] += max(CAUTION * self.doubt(k, usual), least)
         best = int(np.argmin(scores))
         for k, candidates in enumerate(self.candidates):
-            without = self.candidates[best].form.with_haadf and not candidates.form.with_haadf
-            if without and scores[k] - scores[best] < self.slight():
-                return k
+            if self.candidates[best].form.with_haadf and not candidates.form.with_haadf:
+                gain = self.best_score(k) - self.best_score(best)
+                if gain + self.doubt(k, best) < self.slight():
+                    return k
         return best
 
     def usual(self, best):
