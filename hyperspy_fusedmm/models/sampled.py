@@ -8,6 +8,7 @@ import numpy as np
 from hyperspy.signals import Signal2D
 
 from ..signals.sampling import sample
+from ..solver.representative import pixelwise
 
 __all__ = ["noise_of_maps", "per_pixel", "sampled_model", "sampled_problem", "stacked", "whole_arrays"]
 
@@ -125,9 +126,7 @@ def sampled_problem(problem):
     -------
     FusionProblem
     """
-    names = (*PIXELWISE, "maps", "haadf", "guide", "regularization_weights")
-    shape = problem.maps.shape[1:]
-    found = {n: v for n in names if np.shape(v := getattr(problem, n))[-2:] == shape}
+    found = pixelwise(problem)
     return replace(problem, **dict(zip(found, sample(*found.values()))))
 
 

@@ -82,8 +82,6 @@ class CountKeeper:
     ----------
     kept : bool
         Whether counts were kept when they were last looked at.
-    moved : bool
-        Whether slopes moved since this was last asked.
     """
 
     def __init__(self, scaled, data, start=None):
@@ -93,16 +91,11 @@ class CountKeeper:
         ]
         if start is not None:
             scaled.count_slope[self.elements] = np.asarray(start)[self.elements]
-        self.kept, self._moved = True, True
+        self.kept = True
         self.scale = scaled.map_scale
         self.weights = scaled.problem.weights * (scaled.problem.lambda_haadf > 0)
         # Of each slope by itself, and of all with the image.
         self._missing, self._gain = np.zeros((2, len(self.weights))), np.ones((2, len(self.weights)))
-
-    @property
-    def moved(self):
-        moved, self._moved = self._moved, False
-        return moved
 
     @staticmethod
     def stretches(iterations):
@@ -145,5 +138,4 @@ class CountKeeper:
         slopes[changed] = moved[changed]
         # At their limits slopes can do no more.
         self.kept = not changed.any()
-        self._moved |= not self.kept
         return not self.kept

@@ -396,10 +396,8 @@ def certified_iteration(
     slopes : list of (E,) array
         ``count_slope`` at every check.
     """
-    bounds = scaled.bounds(engine.data)
     steps = scaled.steps(balance, engine.data.strength)
-    # All terms are >= 0: until there is a better bound, it is 0.
-    records, slopes, iteration, best_dual, kept = [], [], 0, 0.0, True
+    records, slopes, iteration = [], [], 0
 
     def advance(newton, count):
         nonlocal steps
@@ -411,11 +409,10 @@ def certified_iteration(
 
     while True:
         if tolerance > 0 or iteration >= max_iterations:
-            if keeper is not None:
-                # A bound holds for one slope only.
-                best_dual = 0.0 if keeper.moved else best_dual
-                bounds = scaled.bounds(engine.data)
-                kept = keeper.kept
+            if not slopes or (slopes[-1] != scaled.count_slope).any():
+                # Bounds hold for these slopes only; all terms are >= 0: until there is a better one, it is 0.
+                best_dual, bounds = 0.0, scaled.bounds(engine.data)
+            kept = keeper is None or keeper.kept
             found = certify(engine, steps, bounds)
             best_dual = max(best_dual, found.dual)
             # A negative gap is rounding: the primal value never lies below the dual one.

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-__all__ = ["cropped", "representative_tiles"]
+__all__ = ["cropped", "pixelwise", "representative_tiles"]
 
 # Pixels along a side of a tile, and how many tiles of how many maps there are at most. An image of
 # up to as many pixels as the tiles have is taken whole.
@@ -59,6 +59,22 @@ def _spans(length):
     return [slice(int(a), int(b)) for a, b in zip(edges, edges[1:])]
 
 
+def pixelwise(problem):
+    """The arrays of a problem that hold a value per pixel, by name.
+
+    Parameters
+    ----------
+    problem : FusionProblem
+
+    Returns
+    -------
+    dict
+    """
+    whole = problem.maps.shape[1:]
+    names = ("maps", "haadf", "haadf_noise", "background", "noise", "guide", "regularization_weights")
+    return {n: value for n in names if np.shape(value := getattr(problem, n))[-2:] == whole}
+
+
 def cropped(problem, tile):
     """The problem of a part of the image; what follows from the whole image must be given.
 
@@ -72,11 +88,5 @@ def cropped(problem, tile):
     -------
     FusionProblem
     """
-    whole = problem.maps.shape[1:]
-    names = ("maps", "haadf", "haadf_noise", "background", "noise", "guide", "regularization_weights")
-    parts = {
-        name: np.ascontiguousarray(value[(...,) + tile])
-        for name in names
-        if np.shape(value := getattr(problem, name))[-2:] == whole
-    }
-    return replace(problem, **parts)
+    found = pixelwise(problem)
+    return replace(problem, **{n: np.ascontiguousarray(v[(...,) + tile]) for n, v in found.items()})

@@ -107,7 +107,10 @@ def solve(
     if state is not None and (method == "gradient-descent" or initial is not None):
         raise ValueError('state goes with method="primal-dual" and initial=None only.')
     if keep_counts and (method == "gradient-descent" or problem.forward == "power"):
-        raise ValueError('keep_counts goes with method="primal-dual" and forward="linear" only.')
+        raise ValueError(
+            'keep_counts goes with method="primal-dual" and forward="linear" only; found '
+            f"{method!r} and {problem.forward!r}."
+        )
     initial = _start(problem, initial, num_workers, callback, max_iterations, keep_counts)
     if method == "gradient-descent":
         return solve_gradient_descent(
@@ -117,18 +120,18 @@ def solve(
             initial=initial,
             callback=callback,
         )
-    own = {"keep_counts": keep_counts, "overwrite_state": overwrite_state}
-    own = {} if problem.forward == "power" else own
-    solve_model = solve_power if problem.forward == "power" else solve_linear
-    return solve_model(
-        problem,
-        **own,
-        tolerance=float(tolerance),
-        max_iterations=int(max_iterations),
-        initial=initial,
-        state=state,
-        num_workers=num_workers,
-        callback=callback,
+    options = {
+        "tolerance": float(tolerance),
+        "max_iterations": int(max_iterations),
+        "initial": initial,
+        "state": state,
+        "num_workers": num_workers,
+        "callback": callback,
+    }
+    if problem.forward == "power":
+        return solve_power(problem, **options)
+    return solve_linear(
+        problem, **options, keep_counts=keep_counts, overwrite_state=overwrite_state
     )
 
 
@@ -144,9 +147,10 @@ def _start(problem, initial, num_workers, callback, max_iterations, keep_counts)
         report = callback and (lambda *_: callback(0, max_iterations, np.nan))
 
         def solved(coarse, start):
-            options = {"initial": start, "num_workers": num_workers, "callback": report}
-            options["keep_counts"] = keep_counts
-            return solve(coarse, tolerance=COARSE_TOLERANCE, **options).maps
+            return solve(
+                coarse, tolerance=COARSE_TOLERANCE, initial=start, num_workers=num_workers,
+                callback=report, keep_counts=keep_counts,
+            ).maps  # fmt: skip
 
         return multiresolution_start(problem, solved)
     if initial is None:
