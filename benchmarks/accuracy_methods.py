@@ -171,13 +171,15 @@ def _decomposed(specimen):
 
 
 def poisson_total_variation(specimen, loss):
-    """Poisson likelihood and TV without the image, uniform or per pixel, as published or with the counts kept."""
-    choices = [(pixelwise, kept) for pixelwise in (True, False) for kept in (False, True)]
+    """Poisson likelihood, as published or as by default, and TV without the image, uniform or per pixel."""
+    choices = [(pixelwise, published) for pixelwise in (True, False) for published in (True, False)]
     found = [
-        tuned_alone(specimen, Form(regularization="tv", pixelwise=pixelwise), loss, kept)
-        for pixelwise, kept in choices
+        tuned_alone(specimen, Form(regularization="tv", pixelwise=pixelwise), loss, published)
+        for pixelwise, published in choices
     ]
-    names = [f"{each.form.name}{' kept' * kept}" for each, (_, kept) in zip(found, choices)]
+    names = [
+        f"{each.form.name}{' published' * published}" for each, (_, published) in zip(found, choices)
+    ]
     return best_per_element([(name, each.maps) for name, each in zip(names, found)], loss)
 
 

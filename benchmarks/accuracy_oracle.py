@@ -17,6 +17,7 @@ from hyperspy_fusedmm.solver import (
     pilot_weights,
     solve,
 )
+from hyperspy_fusedmm.solver.resolution import least_values
 
 # Factors to `default_strength`.
 SCAN = (0.1, 0.25, 0.6, 1.5, 4.0, 12.0, 36.0)
@@ -119,11 +120,17 @@ def problem_of(specimen, form, scale):
 
 
 class _Search:
-    """Solves one problem at many strengths, each from where the last one ended."""
+    """Solves one problem at many strengths, each from where the last one ended.
 
-    def __init__(self, problem, loss, keep_counts=True):
+    The linear model has the default likelihood, unless the `published` one is asked for.
+    """
+
+    def __init__(self, problem, loss, published=False):
+        self.keep_counts = not published and problem.forward == "linear"
+        if self.keep_counts:
+            added = least_values(problem.maps, problem.fidelity)
+            problem = replace(problem, lower_bound=added)
         self.problem, self.loss = problem, loss
-        self.keep_counts = keep_counts and problem.forward == "linear"
         self.state = None
 
     def solve(self, factors, lambda_haadf, options):
@@ -198,9 +205,9 @@ def _line_search(total, point, best, coordinate):
     return point, best
 
 
-def tuned_alone(specimen, form, loss, keep_counts=True):
+def tuned_alone(specimen, form, loss, published=False):
     """As `tuned` for the counts alone, where no element depends on another: a fine scan is enough."""
-    search = _Search(problem_of(specimen, form, None), loss, keep_counts)
+    search = _Search(problem_of(specimen, form, None), loss, published)
     elements = len(specimen.maps.data)
     grid = np.geomspace(SCAN[0], 2 * SCAN[-1], 15)
     scanned = np.array([search.losses(np.full(elements, factor), 0.0) for factor in grid])

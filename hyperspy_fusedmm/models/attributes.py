@@ -171,6 +171,11 @@ class Attributes:
         return np.asarray(self._fitted["count_slope"], dtype=float)
 
     @property
+    def lower_bound(self):
+        """Smallest value that each fused map may have, shape (E,); 0 in the published form."""
+        return np.asarray(self._fitted["lower_bound"], dtype=float)
+
+    @property
     def lambda_tv(self):
         """Strength of the regularization of each element, shape (E,)."""
         return self._fitted["lambda_tv"]

@@ -19,7 +19,7 @@ class FitOptions:
     ----------
     lambda_haadf : "auto" or float
     lambda_chem, tolerance : float
-    count_slope : "auto" or (E,) array
+    count_slope, lower_bound : "auto" or (E,) array
     lambda_tv : {"auto", "noise"} or (E,) array
     regularization : {"auto", "tv", "tgv"}
     guided : "auto" or bool
@@ -36,6 +36,7 @@ class FitOptions:
     lambda_haadf: object
     lambda_chem: float
     count_slope: object
+    lower_bound: object
     lambda_tv: object
     regularization: str
     guided: object
@@ -55,6 +56,7 @@ class FitOptions:
         lambda_haadf,
         lambda_chem,
         count_slope,
+        lower_bound,
         lambda_tv,
         regularization,
         guided,
@@ -111,6 +113,7 @@ class FitOptions:
             lambda_haadf=_lambda_haadf(lambda_haadf),
             lambda_chem=checks.number(lambda_chem, "lambda_chem", positive=True),
             count_slope=_count_slope(count_slope, names),
+            lower_bound=_lower_bound(lower_bound, names),
             lambda_tv=_lambda_tv(lambda_tv, names),
             regularization=regularization,
             guided=_guided(guided, with_haadf),
@@ -145,6 +148,12 @@ def _count_slope(value, names):
     if isinstance(value, str):
         return _word(value, ("auto",), "count_slope")
     return checks.per_element(value, names, "count_slope", positive=True)
+
+
+def _lower_bound(value, names):
+    if isinstance(value, str):
+        return _word(value, ("auto",), "lower_bound")
+    return checks.per_element(value, names, "lower_bound")
 
 
 def _lambda_tv(value, names):

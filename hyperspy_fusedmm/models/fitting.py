@@ -4,9 +4,10 @@ import numpy as np
 from hyperspy.external.progressbar import progressbar
 
 from ..signals.progress import is_shown
-from ..signals.sampling import is_sampled
+from ..signals.sampling import is_sampled, sample
 from ..signals.warning import warn_caller
 from ..solver import FusionProblem, haadf_guide, pilot_weights, solve
+from ..solver.resolution import least_values
 from .choice import CHOSEN, decide
 from .fit_options import TV_ITERATIONS, FitOptions
 from .presets import filled, named
@@ -42,6 +43,7 @@ class Fitting:
         guided="auto",
         regularization_weights="auto",
         count_slope="auto",
+        lower_bound="auto",
         solver="auto",
         initial="auto",
         tolerance=1e-4,
@@ -87,6 +89,11 @@ class Fitting:
             slopes with which the counts of each map stay the same to a per cent or two, the maps of a
             scan of more than 1024 rows or columns as far as a part of it tells; for ``forward="power"`` and
             "gradient-descent" it takes 1.
+        lower_bound : "auto", float, (E,) or dict, default "auto"
+            Smallest value of each fused map, in counts per pixel. The published form has 0, which is the likeliest
+            value where nothing was counted, but not what to expect of a longer measurement. "auto" takes a
+            quarter of a count in each area that the counts of the map resolve; 0 for Gaussian maps,
+            ``forward="power"`` and "gradient-descent", which have no other.
         solver : {"auto", "primal-dual", "gradient-descent"}, default "auto"
             "primal-dual" (what "auto" takes) goes on until `tolerance` is met. "gradient-descent" is the
             published algorithm, for reproduction: `max_iterations` steps of length 1, which suit maps and
@@ -170,6 +177,7 @@ class Fitting:
             "guided": guided,
             "regularization_weights": regularization_weights,
             "count_slope": count_slope,
+            "lower_bound": lower_bound,
             "solver": solver,
             "initial": initial,
             "tolerance": tolerance,
@@ -278,7 +286,7 @@ class Fitting:
             weights = np.asarray(pilot_weights(counts, tuple(self._setup["fidelity"])))
         settings = {
             "lambda_chem": options.lambda_chem,
-            **self._slopes(options),
+            **self._likelihood_of(options, counts),
             "regularization_weights_rule": rule,
             "regularization_weights": weights,
             "solver": options.solver,
@@ -297,7 +305,7 @@ class Fitting:
 
         They are found by a short fit, on a part of a large image, and do not change then.
         """
-        names = (*WEIGHTS, "regularization", "guided", "regularization_weights")
+        names = (*WEIGHTS, "regularization", "guided", "regularization_weights", "lower_bound")
         key = {name: settings[name] for name in names} | {"shape": counts.shape}
         if self._kept_slopes is not None and _equal(self._kept_slopes[0], key):
             settings["count_slope"] = self._kept_slopes[1]
@@ -317,18 +325,27 @@ class Fitting:
         settings["count_slope"] = found.count_slope
         return found.state if whole else None
 
-    def _slopes(self, options):
-        """Slopes of the likelihood, and whether those are to be found that keep the counts."""
-        given = not isinstance(options.count_slope, str)
-        solvable = options.solver == "primal-dual" and self._setup["forward"] == "linear"
+    def _likelihood_of(self, options, counts):
+        """Slopes of the likelihood, whether those are to be found that keep the counts, and least values."""
+        slope, least = options.count_slope, options.lower_bound
+        published = options.solver == "gradient-descent" or self._setup["forward"] == "power"
+        fidelity = self._setup["fidelity"]
+        if isinstance(least, str):
+            least = np.zeros(len(counts))
+            if not published and "poisson" in fidelity:
+                part = sample(counts)[0] if is_sampled(counts.shape[1:]) else counts
+                least = least_values(part, fidelity)
+        automatic = isinstance(slope, str)
         return {
-            "count_slope": options.count_slope if given else np.ones(len(self._setup["names"])),
-            "keeps_counts": not given and solvable and "poisson" in self._setup["fidelity"],
+            "count_slope": np.ones(len(counts)) if automatic else slope,
+            "keeps_counts": automatic and not published and "poisson" in fidelity,
+            "lower_bound": least,
         }
 
     def _decided(self, options, settings, counts, show_progressbar):
         """Form of the regularization and weights, chosen from the data where they are "auto"."""
-        key = {name: getattr(options, name) for name in (*CHOSEN, "seed", "solver", "lambda_chem", "count_slope")}
+        names = (*CHOSEN, "seed", "solver", "lambda_chem", "count_slope", "lower_bound")
+        key = {name: getattr(options, name) for name in names}
         key |= {"regularization_weights": options.regularization_weights, "shape": counts.shape}
         if self._choice is None or not _equal(self._choice[0], key):
             problem = self._problem(
@@ -364,6 +381,7 @@ class Fitting:
             lambda_haadf=settings["lambda_haadf"],
             lambda_chem=settings["lambda_chem"],
             count_slope=settings["count_slope"],
+            lower_bound=settings["lower_bound"],
             lambda_tv=settings["lambda_tv"],
             regularization=settings["regularization"],
             guide=haadf_guide(image, setup["haadf_noise"]) if settings["guided"] else None,

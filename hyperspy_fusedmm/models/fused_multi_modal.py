@@ -26,7 +26,7 @@ _logger = logging.getLogger(__name__)
 class FusedMultiModal(Diagnosis, Uncertainty, Fitting, Outcome, Attributes, WithoutComponents, BaseModel):
     r"""Element maps fused with the HAADF image recorded with them.
 
-    Made by :meth:`ElementMaps.create_model`. :meth:`fit` finds the maps :math:`x_i \ge 0` that
+    Made by :meth:`ElementMaps.create_model`. :meth:`fit` finds the maps :math:`x_i \ge m_i` that
     minimise, over the pixels :math:`p` and the elements :math:`i`,
 
     .. math::
@@ -37,8 +37,8 @@ class FusedMultiModal(Diagnosis, Uncertainty, Fitting, Outcome, Attributes, With
 
     with the HAADF image :math:`b_H`, the measured maps :math:`b_i`, and every other symbol a public
     attribute: ``haadf_offset`` :math:`o`, ``weights`` :math:`w`, ``haadf_noise`` :math:`\sigma_H`,
-    ``background`` :math:`\varepsilon`, ``count_slope`` :math:`\kappa`, ``lambda_haadf``, ``lambda_chem``,
-    ``lambda_tv`` and ``regularization_weights`` :math:`\rho`. Gaussian maps have
+    ``background`` :math:`\varepsilon`, ``count_slope`` :math:`\kappa`, ``lower_bound``
+    :math:`m`, ``lambda_haadf``, ``lambda_chem``, ``lambda_tv`` and ``regularization_weights`` :math:`\rho`. Gaussian maps have
     :math:`\frac12 ((x_i - b_i) / n_i)^2` with ``noise`` :math:`n` in place of the Poisson term, and
     ``forward="power"`` has :math:`\sum_i (w_i x_i)^\gamma` in place of the weighted sum.
 

@@ -242,7 +242,10 @@ noise, preset, dictionary
             **{name: _array(setup[name]) for name in PIXELWISE},
             **{
                 n: result[n]
-                for n in ("lambda_haadf", "lambda_chem", "count_slope", "lambda_tv", "regularization")
+                for n in (
+                    "lambda_haadf", "lambda_chem", "count_slope", "lower_bound", "lambda_tv",
+                    "regularization",
+                )
             },
         }  # fmt: skip
         if self._haadf is not None:

@@ -82,6 +82,7 @@ PRESETS = {
             "lambda_haadf": 1 / 3,
             "lambda_chem": 0.08,
             "count_slope": 1.0,
+            "lower_bound": 0.0,
             "lambda_tv": 0.15,
             "regularization": "tv",
             "guided": False,

@@ -5,7 +5,8 @@ from hyperspy.external.progressbar import progressbar
 
 from ..signals.progress import is_shown
 from ..solver import bootstrap, hessian_covariance, hessian_variance, upper_limit
-from ..solver.bootstrap import LEAST_COUNTS, data_widths, resolved_pixels
+from ..solver.bootstrap import LEAST_COUNTS
+from ..solver.resolution import data_widths, resolved_pixels
 from . import checks
 from .composition import Composition
 from .scaling import scaled_maps

@@ -30,10 +30,11 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 from scipy.stats import norm, t
 
-from .smoothing import chosen_blur, kernel_energy
+from .resolution import data_widths, resolved_pixels
+from .smoothing import kernel_energy
 from .solve import solve
 
-__all__ = ["Bootstrap", "bootstrap", "data_widths", "resolved_pixels"]
+__all__ = ["Bootstrap", "bootstrap"]
 
 # Strengths of the solutions that make the pilot, relative to the fit's: Gauss-Chebyshev points of the mean
 # over angles. Three give sqrt(h) to 5 % down to h = 0.1.
@@ -49,24 +50,6 @@ MAX_ITERATIONS = 1000
 SMALLEST_WIDTH = 1.0
 # Width of the blur that shows misfit over that which suits the counts.
 BROAD = 4.0
-
-
-def data_widths(problem):
-    """Width (E,) in pixels of the Gaussian blur that suits each measured map best; 0 for none."""
-    widths = []
-    for e, fidelity in enumerate(problem.fidelity):
-        variance = None if fidelity == "poisson" else float(np.mean(problem.noise[e] ** 2))
-        widths.append(chosen_blur(problem.maps[e], variance)[1])
-    return np.array(widths)
-
-
-def resolved_pixels(problem, widths):
-    """Pixels (E,) that share one value as far as the data tell; all of them in an empty map."""
-    pixels = np.array([1.0 / kernel_energy(width) if width else 1.0 for width in widths])
-    pixels = np.maximum(pixels, 1.0)
-    empty = [not counts.any() for counts in problem.maps]
-    pixels[empty] = problem.maps[0].size
-    return pixels
 
 
 @dataclass(frozen=True, eq=False)

@@ -53,16 +53,19 @@ LEAST_GAIN, MOST_GAIN, MOST_AGAINST_IMAGE, FASTER, SLOWER = 0.5, 2.0, 100.0, 1.4
 
 
 @kernel
-def expected_rows(x, counts, spread, sums):
-    """Sums of x and b x / (x + eps) of one map; ``spread`` may be one row for all."""
+def expected_rows(x, counts, least, spread, sums):
+    """Sums of x and b x / (x + eps) of one map.
+
+    Given are x less its ``least`` value, and ``spread``, eps with it, which may be one row for all.
+    """
     for r in range(x.shape[0]):
         row, eps = x[r], spread[min(r, spread.shape[0] - 1)]
         values = counts[r]
         total, net = 0.0, 0.0
         for c in range(row.shape[0]):
-            value = max(np.float64(row[c]), 0.0)
-            total += value
-            net += values[c] * value / max(value + eps[c], 1e-30)
+            above = max(np.float64(row[c]), 0.0)
+            total += above + least
+            net += values[c] * (above + least) / max(above + eps[c], 1e-30)
         sums[0] += total
         sums[1] += net
 
@@ -93,6 +96,7 @@ class CountKeeper:
             scaled.count_slope[self.elements] = np.asarray(start)[self.elements]
         self.kept = True
         self.scale = scaled.map_scale
+        self.least = scaled.lower_bound / scaled.map_scale
         self.weights = scaled.problem.weights * (scaled.problem.lambda_haadf > 0)
         # Of each slope by itself, and of all with the image.
         self._missing, self._gain = np.zeros((2, len(self.weights))), np.ones((2, len(self.weights)))
@@ -115,7 +119,7 @@ class CountKeeper:
         slopes, elements = scaled.count_slope, self.elements
         found = np.zeros((len(slopes), 2))
         for e in elements:
-            expected_rows(state[e], self.data.counts[e], self.data.spread[e], found[e])
+            expected_rows(state[e], self.data.counts[e], self.least[e], self.data.spread[e], found[e])
         totals, net = self.scale * found.T
         there = np.zeros(len(slopes), bool)
         there[elements] = net[elements] > 0

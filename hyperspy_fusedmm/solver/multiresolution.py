@@ -71,6 +71,7 @@ def coarsened(problem):
         problem,
         maps=_sum(np.asarray(problem.maps, dtype=float)),
         background=_sum(problem.background),
+        lower_bound=BLOCK * problem.lower_bound,
         # Variances add.
         noise=np.sqrt(_sum(problem.noise**2)),
         haadf=haadf,

@@ -125,8 +125,9 @@ def typical_strength(strength):
 class Scaled:
     """The problem in units in which all numbers are of order one, as float32 arrays.
 
-    Maps are divided by ``map_scale`` (E,), the HAADF image by ``haadf_scale``; the
-    objective keeps its value.
+    Maps less ``lower_bound`` (E,), which are >= 0, are divided by ``map_scale`` (E,), the HAADF image by
+    ``haadf_scale``; the objective keeps its value. The bound adds to the background of the counts and to the
+    offset of the image.
 
     ``map_scale``, ``haadf_scale``, ``typical_strength`` and ``noise_level`` (E,) are found from
     the problem unless given: a part of an image takes those of the whole.
@@ -152,6 +153,7 @@ class Scaled:
         self.chem = np.full(elements, problem.lambda_chem, dtype=float)
         self.chem[self.fidelity == POISSON] *= self.map_scale[self.fidelity == POISSON]
         self.count_slope = np.where(self.fidelity == POISSON, problem.count_slope, 1.0)
+        self.lower_bound = problem.lower_bound
 
     def _voxels(self, array, scale):
         """(E, R, C) or (E, 1, C) float32 array, times ``scale`` (E,)."""
@@ -173,7 +175,7 @@ class Scaled:
             if self.fidelity[e] == GAUSSIAN:
                 spread[e] = (self.map_scale[e] / problem.noise[e]) ** 2
             else:
-                spread[e] = problem.background[e] / self.map_scale[e]
+                spread[e] = (problem.background[e] + self.lower_bound[e]) / self.map_scale[e]
         nothing = np.zeros((0, 1, 1), np.float32)
         if target is None:
             target = self.target()
@@ -186,7 +188,7 @@ class Scaled:
             precision = np.broadcast_to(precision, (1, columns))
         guide = problem.guide
         return Data(
-            counts=self._voxels(problem.maps, 1 / self.map_scale),
+            counts=self._counts(),
             spread=self._voxels(spread, np.ones(elements)),
             strength=self._strength(),
             weights=weights,
@@ -196,6 +198,13 @@ class Scaled:
             anchor=nothing if anchor is None else anchor,
             pull=nothing if pull is None else pull,
         )
+
+    def _counts(self):
+        """Measured maps; Gaussian ones less the lower bound."""
+        counts = self._voxels(self.problem.maps, 1 / self.map_scale)
+        for e in np.flatnonzero((self.fidelity == GAUSSIAN) & (self.lower_bound > 0)):
+            counts[e] -= np.float32(self.lower_bound[e] / self.map_scale[e])
+        return counts
 
     def _strength(self):
         """Radius of the dual balls, (E, R, C), or (E, 1, C) where it is the same everywhere."""
@@ -230,7 +239,8 @@ class Scaled:
     def _pull(self, noise):
         """Size (E,) of the derivatives of the data terms where maps are off by their noise."""
         problem = self.problem
-        background = problem.background.mean(axis=(1, 2), dtype=float) / self.map_scale
+        background = problem.background.mean(axis=(1, 2), dtype=float) + self.lower_bound
+        background = background / self.map_scale
         precision = (self.map_scale / problem.noise.mean(axis=(1, 2), dtype=float)) ** 2
         poisson = self.fidelity == POISSON
         chem = self.chem * noise * np.where(poisson, 1 / (1 + background), precision)
@@ -244,16 +254,17 @@ class Scaled:
         return typical_strength(strength) if self.typical_strength is None else self.typical_strength
 
     def target(self):
-        """HAADF image without its offset, (1, R, C) float32."""
+        """HAADF image without its offset and what the maps add to it at their lower bound, (1, R, C) float32."""
         problem = self.problem
         target = np.zeros((1,) + problem.maps.shape[1:], np.float32)
         if problem.haadf is not None:
-            np.subtract(problem.haadf, float(problem.haadf_offset), out=target[0], casting="unsafe")
+            least = float(problem.haadf_offset + problem.weights @ self.lower_bound)
+            np.subtract(problem.haadf, least, out=target[0], casting="unsafe")
             target /= np.float32(self.haadf_scale)
         return target
 
     def bounds(self, data):
-        """Values the optimal maps do not exceed, inf where no such bound is known.
+        """Values the optimal maps less their lower bound do not exceed, inf where no such bound is known.
 
         Cutting a map at such a value lowers no forward difference's modulus but all norms of
         isotropic TV, so it can only lower the objective.
@@ -273,7 +284,8 @@ class Scaled:
         found = np.zeros((len(self.chem), 3))
         for e in np.flatnonzero(self.fidelity == POISSON):
             counts = data.counts[e]
-            background = data.spread[e].mean(dtype=float) * counts.size
+            background = data.spread[e].mean(dtype=float) - self.lower_bound[e] / self.map_scale[e]
+            background *= counts.size
             sums = np.zeros(2)
             counts_and_entropy(counts, sums)
             # b log b of the caller's counts from that of the scaled ones.
@@ -299,6 +311,8 @@ class Scaled:
             # but a state that is returned as it was given may be.
             np.maximum(array[e], 0, out=maps[e])
             maps[e] *= np.float32(self.map_scale[e])
+            if self.lower_bound[e]:
+                maps[e] += np.float32(self.lower_bound[e])
         fit = None
         if problem.haadf is not None:
             fit = np.full(problem.haadf.shape, problem.haadf_offset, np.float32)
@@ -334,6 +348,8 @@ class Scaled:
         start = problem.maps if initial is None else initial
         for e in range(elements):
             np.multiply(start[e], 1 / self.map_scale[e], out=array[e], casting="unsafe")
+            if self.lower_bound[e]:
+                array[e] -= np.float32(self.lower_bound[e] / self.map_scale[e])
             np.maximum(array[e], 0, out=array[e])
         return array
 

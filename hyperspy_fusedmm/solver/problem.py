@@ -66,7 +66,7 @@ def _rows(image, band):
 class FusionProblem:
     r"""Element maps, the HAADF image and the weights of the terms.
 
-    For ``forward="linear"`` the maps :math:`x \ge 0` minimise
+    For ``forward="linear"`` the maps :math:`x_i \ge m_i` minimise
 
     .. math::
 
@@ -103,6 +103,9 @@ class FusionProblem:
     count_slope : float or (E,) array, default 1
         Slope :math:`\kappa_i` of the likelihood of Poisson maps. 1 is the likelihood itself; regularization takes
         counts away then. See `hyperspy_fusedmm.solver.count_keeper` for slopes that keep them.
+    lower_bound : float or (E,) array, default 0
+        Smallest value :math:`m_i` of each map, >= 0; 0 for ``forward="power"``. See
+        `hyperspy_fusedmm.solver.resolution` for values that few counts leave open.
     lambda_tv : float or (E,) array, default 0.1
         Strength of the regularization per element.
     regularization : {"tv", "tgv"}, default "tv"
@@ -132,6 +135,7 @@ class FusionProblem:
     lambda_haadf: float = 1.0
     lambda_chem: float = 1.0
     count_slope: float | np.ndarray = 1.0
+    lower_bound: float | np.ndarray = 0.0
     lambda_tv: float | np.ndarray = 0.1
     regularization: str = "tv"
     guide: np.ndarray | None = None
@@ -155,10 +159,15 @@ class FusionProblem:
             noise=_per_voxel("noise", self.noise, maps.shape),
             lambda_tv=_per_element("lambda_tv", self.lambda_tv, elements),
             count_slope=_per_element("count_slope", self.count_slope, elements),
+            lower_bound=_per_element("lower_bound", self.lower_bound, elements),
         )
         _check(
             (self.count_slope > 0).all(),
             f"count_slope must be positive; its smallest value is {self.count_slope.min()}.",
+        )
+        _check(
+            self.forward == "linear" or not self.lower_bound.any(),
+            f'lower_bound must be 0 for forward="power"; its largest value is {self.lower_bound.max()}.',
         )
         for i, fidelity in enumerate(self.fidelity):
             _check(

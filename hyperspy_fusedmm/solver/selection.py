@@ -80,8 +80,10 @@ FORMS = (
 )
 
 
-# The form that is best at few counts; others must be better by so many standard deviations.
-FEW_COUNTS, CAUTION = Form("tv", True, True), 1.0
+# The forms that are usually best, at few counts and else; others must be better by so many standard deviations.
+FEW_COUNTS, MORE_COUNTS, CAUTION = Form("tv", True, True), Form("tgv", True, True), 1.0
+# Counts are few that leave the difference of these two open by more than this part of the squared error.
+FEW = 0.08
 # A form is evidently worse than another by so many standard deviations; its weights are not refined then.
 # Smaller parts of the squared error do not matter.
 EVIDENT, SLIGHT = 2.0, 0.02
@@ -406,7 +408,7 @@ class _Search:
         self.chosen = self.candidates[self.preferred()]
 
     def preferred(self):
-        """Number of the best form; few counts do not speak against the usual one.
+        """Number of the best form; noise does not speak against the usual one.
 
         Nor does a slight gain speak for an image.
         """
@@ -425,7 +427,7 @@ class _Search:
         return best
 
     def usual(self, best):
-        """Number of the form that suits few counts best, None if it was not tried.
+        """Number of the form that is expected to be best, None if the usual ones were not tried.
 
         Where the HAADF image had to be given little weight, that is the form without it, unless that is
         evidently worse.
@@ -435,7 +437,10 @@ class _Search:
         for k, form in enumerate(forms):
             if weakened and not form.with_haadf and not self.evidently_worse(k, best):
                 return k
-        return forms.index(FEW_COUNTS) if FEW_COUNTS in forms else None
+        if FEW_COUNTS not in forms or MORE_COUNTS not in forms:
+            return forms.index(FEW_COUNTS) if FEW_COUNTS in forms else None
+        few, more = forms.index(FEW_COUNTS), forms.index(MORE_COUNTS)
+        return few if self.doubt(few, more) > FEW * float(self.weights @ self.errors) else more
 
     def best_score(self, k):
         """Score of a form at its best weights."""

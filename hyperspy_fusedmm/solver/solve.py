@@ -111,6 +111,11 @@ def solve(
             'keep_counts goes with method="primal-dual" and forward="linear" only; found '
             f"{method!r} and {problem.forward!r}."
         )
+    if method == "gradient-descent" and problem.lower_bound.any():
+        raise ValueError(
+            'lower_bound must be 0 for method="gradient-descent"; its largest value is '
+            f"{problem.lower_bound.max()}."
+        )
     initial = _start(problem, initial, num_workers, callback, max_iterations, keep_counts)
     if method == "gradient-descent":
         return solve_gradient_descent(

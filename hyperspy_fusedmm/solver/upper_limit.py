@@ -5,7 +5,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.special import gammaincc, gammainccinv
 from scipy.stats import norm
 
-from .bootstrap import data_widths, resolved_pixels
+from .resolution import data_widths, resolved_pixels
 
 __all__ = ["poisson_limit", "upper_limit"]
 

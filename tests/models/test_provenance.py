@@ -35,6 +35,7 @@ TOLD = {
     "lambda_chem",
     "count_slope",
     "keeps_counts",
+    "lower_bound",
     "lambda_tv",
     "regularization",
     "guided",

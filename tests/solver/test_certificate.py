@@ -56,6 +56,7 @@ def conditions(image):
         "background": {"background": 0.3},
         "slopes": {"background": [0.0, 0.2], "count_slope": [1.7, 0.4]},
         "slopes, a weight 0": {"weights": [1.0, 0.0], "count_slope": [0.6, 0.4]},
+        "bounds": {"lower_bound": [0.0, 0.2], "background": [0.2, 0.0]},
         "mixed, weight 0": {"fidelity": ("poisson", "gaussian"), "weights": [0.3, 0.0]},
         "strength 0 of one": {"lambda_tv": [0.0, 0.5]},
         "strong": {"lambda_tv": 3.0},

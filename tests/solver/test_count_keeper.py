@@ -114,6 +114,23 @@ def test_the_minimum_is_that_with_a_weight_on_the_totals():
     assert np.ptp(kept.maps) < 1e-3
 
 
+@pytest.mark.parametrize("background", [0.0, 0.2])
+def test_counts_are_kept_above_a_lower_bound(particles, background):
+    problem = problem_of(particles, background=background)
+    problem = replace(problem, lower_bound=0.1 * problem.maps.mean(axis=(1, 2)))
+    kept = solve(problem, max_iterations=4000, keep_counts=True)
+    assert kept.converged
+    assert (kept.maps.min(axis=(1, 2)) >= 0.9999 * problem.lower_bound).all()
+    totals = net_counts(problem, kept.maps)
+    excess = kept.maps.sum(axis=(1, 2)) / totals - 1
+    assert (np.abs(excess - expected_excess(problem, totals, kept.count_slope)) <= 1.5 * allowed(totals)).all()
+    assert np.abs(excess).max() < 0.06
+    assert problem.objective(kept.maps)["haadf"] == pytest.approx(kept.history["haadf"][-1], rel=1e-3)
+    given = replace(problem, count_slope=kept.count_slope)
+    total = given.objective(kept.maps)["total"]
+    assert total == pytest.approx(kept.history["total"][-1], abs=2 * kept.gap)
+
+
 @pytest.mark.parametrize("num_workers", [1, 3])
 def test_slopes_do_not_depend_on_tiles_and_threads(num_workers):
     specimen = perovskite_lattice(shape=(160, 72), dose=1, haadf_snr=20, seed=1)

@@ -82,7 +82,7 @@ def optimum(problem):
     """Optimal maps (E, R, C) and objective of a linear problem, independently of the package."""
     elements, *shape = problem.maps.shape
     x = cp.Variable((elements, shape[0] * shape[1]), nonneg=True)
-    cost, constraints = 0, []
+    cost, constraints = 0, [x >= problem.lower_bound[:, None]]
     if problem.haadf is not None:
         noise = np.broadcast_to(problem.haadf_noise, shape).ravel()
         image = np.asarray(problem.haadf, dtype=float).ravel() - problem.haadf_offset
@@ -165,6 +165,8 @@ FIDELITIES = {
     "background": {"background": 0.3},
     "gaussian": {"fidelity": "gaussian", "noise": 0.7},
     "slopes": {"background": [0.2, 0.0], "count_slope": [0.4, 1.7]},
+    "bounds": {"background": [0.2, 0.0], "count_slope": [1.0, 1.7], "lower_bound": [0.1, 0.3]},
+    "gaussian, bounds": {"fidelity": "gaussian", "noise": 0.7, "lower_bound": [0.2, 0.5]},
     "mixed": {"fidelity": ("poisson", "gaussian"), "noise": 0.7, "background": [0.2, 0.0]},
 }
 

@@ -34,12 +34,14 @@ class TestCoarsened:
     def test_counts_add_and_images_are_averaged(self):
         maps = np.arange(12).reshape(1, 3, 4)
         problem = FusionProblem(
-            maps, np.arange(12.0).reshape(3, 4), [2.0], background=0.5, haadf_noise=0.4
+            maps, np.arange(12.0).reshape(3, 4), [2.0], background=0.5, haadf_noise=0.4,
+            lower_bound=0.01,
         )
         coarse = coarsened(problem)
         np.testing.assert_array_equal(coarse.maps, [[[10, 18], [34, 42]]])
         np.testing.assert_array_equal(coarse.haadf, [[2.5, 4.5], [8.5, 10.5]])
         np.testing.assert_array_equal(coarse.background, [[[2.0]]])
+        assert coarse.lower_bound == 0.04
         assert (coarse.weights, coarse.haadf_noise, coarse.lambda_tv) == (0.5, 0.2, 0.05)
 
     def test_variances_of_gaussian_maps_add(self):

@@ -150,7 +150,9 @@ class Block:
     def maps(self):
         """Maps of the chunk's own pixels, in the caller's units."""
         own = np.maximum(self.own(self.engine.state[: self.plan.shape[0]]), 0)
-        return own * self.plan.whole.map_scale[:, None, None].astype(np.float32)
+        maps = own * self.plan.whole.map_scale[:, None, None].astype(np.float32)
+        maps += self.scaled.lower_bound[:, None, None].astype(np.float32)
+        return maps
 
     def result(self, iterations):
         """Maps of the chunk, and the numbers from which `certificate_of` has the whole image's."""

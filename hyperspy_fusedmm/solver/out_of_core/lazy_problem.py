@@ -193,7 +193,8 @@ class LazyProblem:
         used = (weights > 0) & (part.lambda_haadf > 0) & (not is_power)
         if used.any():
             # What alone would make the brightest pixel of the image.
-            brightest = (float(found["brightest"]) - part.haadf_offset) / haadf_scale
+            least = part.haadf_offset + float(part.weights @ part.lower_bound)
+            brightest = (float(found["brightest"]) - least) / haadf_scale
             highest[used] = np.maximum(highest[used], brightest / weights[used])
         bounds = np.full(elements, np.inf)
         if part.regularization == "tv" and part.guide is None and not is_power:

@@ -1,0 +1,61 @@
+"""What the counts of a map resolve.
+
+Where a map has few counts, neighbouring pixels share one value as far as the data tell: those within the
+Gaussian blur that suits the map best. So the data know of a pixel no more than of this area.
+"""
+
+import numpy as np
+
+from .smoothing import chosen_blur, kernel_energy
+
+__all__ = ["LEAST", "data_widths", "least_values", "resolved_pixels"]
+
+# Counts that are left to each area the data resolve. Of 0, 0.1, 0.25 and 0.5 this made the least error of
+# simulated specimens, and foretold what was kept of recordings about as well as 0.5.
+LEAST = 0.25
+
+
+def data_widths(problem):
+    """Width (E,) in pixels of the Gaussian blur that suits each measured map best; 0 for none."""
+    widths = []
+    for e, fidelity in enumerate(problem.fidelity):
+        variance = None if fidelity == "poisson" else float(np.mean(problem.noise[e] ** 2))
+        widths.append(chosen_blur(problem.maps[e], variance)[1])
+    return np.array(widths)
+
+
+def resolved_pixels(problem, widths):
+    """Pixels (E,) that share one value as far as the data tell; all of them in an empty map."""
+    pixels = _area(widths)
+    empty = [not counts.any() for counts in problem.maps]
+    pixels[empty] = problem.maps[0].size
+    return pixels
+
+
+def _area(widths):
+    return np.maximum([1.0 / kernel_energy(width) if width else 1.0 for width in widths], 1.0)
+
+
+def least_values(maps, fidelity):
+    """Values of maps that no count contradicts.
+
+    The likeliest value where nothing was counted is zero, and a longer measurement with a count there would
+    contradict it without limit. A quarter of a count in each area that the data resolve is an expectation
+    that neither none nor one count surprises.
+
+    Parameters
+    ----------
+    maps : (E, R, C) array
+        Measured maps.
+    fidelity : sequence of {"poisson", "gaussian"}
+
+    Returns
+    -------
+    (E,) array
+        Per pixel; 0 for Gaussian maps and for those without a count.
+    """
+    found = np.zeros(len(maps))
+    for e, counts in enumerate(maps):
+        if fidelity[e] == "poisson" and counts.any():
+            found[e] = LEAST / _area([chosen_blur(counts)[1]])[0]
+    return found
