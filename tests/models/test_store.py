@@ -6,6 +6,12 @@ import pytest
 
 import hyperspy_fusedmm as fmm
 
+# Weights that are given, and the form that has most to be kept.
+FIT = {
+    "tolerance": 1e-3, "regularization": "tgv", "guided": True, "lambda_haadf": 0.5,
+    "lambda_tv": "noise",
+}  # fmt: skip
+
 
 def check(model, original, maps):
     assert type(model) is fmm.FusedMultiModal
@@ -29,8 +35,12 @@ def check_fit(model, original):
     np.testing.assert_array_equal(model.haadf_fit.data, original.haadf_fit.data)
     for name in ("lambda_tv", "regularization_weights"):
         np.testing.assert_array_equal(getattr(model, name), getattr(original, name))
-    for name in ("lambda_haadf", "lambda_chem", "gap", "relative_gap", "iterations", "converged"):
+    for name in (
+        "lambda_haadf", "lambda_chem", "gap", "relative_gap", "iterations", "converged",
+        "regularization", "guided", "chosen_from_data",
+    ):  # fmt: skip
         assert getattr(model, name) == getattr(original, name)
+    np.testing.assert_array_equal(model.count_slope, original.count_slope)
     for name, values in original.history.items():
         np.testing.assert_array_equal(model.history[name], values)
     assert model.objective() == original.objective()
@@ -38,22 +48,20 @@ def check_fit(model, original):
     assert model.objective(x)["total"] == pytest.approx(original.objective(x)["total"], rel=1e-9)
 
 
-def stored(small, maps, **options):
-    model = maps.create_model(
-        small.haadf, background={"S": 0.1}, sensitivities=[1.0, 2.0, 3.0], **options
-    )
-    model.fit(tolerance=1e-3)
+def stored(small, maps, **fit):
+    model = maps.create_model(small.haadf, background={"S": 0.1}, sensitivities=[1.0, 2.0, 3.0])
+    model.fit(**fit)
     model.store("mine")
     return model
 
 
 def test_in_memory(small, as_asked):
     maps = as_asked(small.maps)
-    model = stored(small, maps)
+    model = stored(small, maps, **FIT)
     restored = maps.models.restore("mine")
     check(restored, model, maps)
     check_fit(restored, model)
-    restored.fit(lambda_tv=1.0, tolerance=1e-2)
+    restored.fit(**FIT | {"lambda_tv": 1.0, "tolerance": 1e-2})
     assert (restored.lambda_tv == 1).all() and not (model.lambda_tv == 1).any()
     check_fit(maps.models.mine.restore(), model)
 
@@ -62,20 +70,34 @@ def test_in_memory(small, as_asked):
 @pytest.mark.parametrize("read_lazily", [False, True], ids=["read eagerly", "read lazily"])
 def test_through_a_file(small, as_asked, tmp_path, extension, read_lazily):
     maps = as_asked(small.maps)
-    model = stored(small, maps)
+    model = stored(small, maps, **FIT)
     maps.save(tmp_path / f"maps.{extension}")
     read = hs.load(tmp_path / f"maps.{extension}", lazy=read_lazily)
     restored = read.models.restore("mine")
     check(restored, model, read)
     check_fit(restored, model)
     assert restored.plot_convergence() is not None
+    restored.fit(**FIT)
+    np.testing.assert_allclose(np.asarray(restored.fused.data), np.asarray(model.fused.data))
+
+
+def test_what_was_chosen_comes_back_and_is_chosen_again(small, tmp_path):
+    maps = small.maps.as_lazy()
+    model = stored(small, maps, tolerance=1e-3)
+    maps.save(tmp_path / "maps.zspy")
+    read = hs.load(tmp_path / "maps.zspy", lazy=True)
+    restored = read.models.restore("mine")
+    check(restored, model, read)
+    check_fit(restored, model)
+    assert len(restored.chosen_from_data) == 4
+    np.testing.assert_array_equal(restored.selection["score"], model.selection["score"])
     restored.fit(tolerance=1e-3)
     np.testing.assert_allclose(np.asarray(restored.fused.data), np.asarray(model.fused.data))
 
 
 def test_save_writes_maps_and_model(small, tmp_path):
     model = small.maps.create_model(small.haadf, **small.scale)
-    model.fit(tolerance=1e-3)
+    model.fit(**FIT)
     model.save(tmp_path / "maps.hspy", name="saved")
     read = hs.load(tmp_path / "maps.hspy")
     check_fit(read.models.restore("saved"), model)
@@ -89,13 +111,13 @@ def test_a_model_that_was_not_fitted(small, tmp_path):
     check(restored, model, read)
     with pytest.raises(RuntimeError, match="not fitted"):
         restored.fused
-    restored.fit(tolerance=1e-3)
+    restored.fit(**FIT)
     assert restored.converged
 
 
 def test_a_model_without_haadf(small, tmp_path):
     model = small.maps.create_model()
-    model.fit(tolerance=1e-3)
+    model.fit(tolerance=1e-3, regularization="tv", lambda_tv="noise")
     model.save(tmp_path / "maps.hspy", name="counts")
     restored = hs.load(tmp_path / "maps.hspy").models.restore("counts")
     assert restored.haadf is None
@@ -104,7 +126,7 @@ def test_a_model_without_haadf(small, tmp_path):
 
 def test_as_dictionary_makes_the_same_model(small):
     model = small.maps.create_model(small.haadf, **small.scale)
-    model.fit(tolerance=1e-3)
+    model.fit(**FIT)
     again = small.maps.create_model(dictionary=model.as_dictionary())
     check(again, model, small.maps)
     check_fit(again, model)
@@ -112,7 +134,7 @@ def test_as_dictionary_makes_the_same_model(small):
 
 def test_maps_cropped_since_are_refused(small):
     model = small.maps.create_model(small.haadf, **small.scale)
-    model.fit(tolerance=1e-2)
+    model.fit(**FIT)
     model.store("mine")
     small.maps.crop("x", 0, 10)
     with pytest.raises(ValueError, match="dictionary: found a model of maps of shape"):
