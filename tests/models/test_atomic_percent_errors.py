@@ -3,6 +3,7 @@
 import hyperspy.api as hs
 import numpy as np
 import pytest
+from plain import PLAIN
 
 import hyperspy_fusedmm as fmm
 from hyperspy_fusedmm.models.composition import RegionComposition
@@ -12,13 +13,18 @@ EQUAL = [1.0, 1.0, 1.0]
 NUMBERS = np.array([27.0, 16.0, 8.0])
 
 
-@pytest.fixture
-def film():
-    """A fitted model of a Ga2O3 film: 40 atomic percent of gallium everywhere."""
+@pytest.fixture(scope="module")
+def fitted_film():
     specimen = fmm.data.gallium_oxide_film(shape=(48, 48), dose=10)
     model = specimen.maps.create_model(specimen.haadf, sensitivities=specimen.sensitivities)
     model.fit(show_progressbar=False)
     return model
+
+
+@pytest.fixture
+def film(fitted_film):
+    """A fitted model of a Ga2O3 film: 40 atomic percent of gallium everywhere."""
+    return fitted_film.maps.deepcopy().create_model(dictionary=fitted_film.as_dictionary())
 
 
 def percentages(maps, sensitivities):
@@ -43,7 +49,7 @@ def test_totals_are_those_of_the_counts(film):
 
 def test_totals_are_net_of_the_background(small):
     model = small.maps.create_model(small.haadf, background=[0.2, 0.1, 0.4], **small.scale)
-    model.fit(tolerance=1e-2)
+    model.fit(tolerance=1e-2, **PLAIN)
     kept = model.fused.metadata.FusedMultiModal.kept_counts
     net = small.maps.data.sum(axis=(1, 2)) - 24 * 30 * np.array([0.2, 0.1, 0.4])
     np.testing.assert_allclose(kept, model.fused.data.sum(axis=(1, 2)) / net, rtol=1e-5)
@@ -69,7 +75,7 @@ def test_weights_tell_the_atoms(small, forward):
         haadf_offset=40.0,
         haadf_noise=2.0,
     )
-    model.fit(tolerance=1e-2, max_iterations=300)
+    model.fit(tolerance=1e-2, max_iterations=300, **PLAIN)
     fused = model.fused
     np.testing.assert_allclose(
         fused.atomic_percent().data, fused.atomic_percent(sensitivities).data, rtol=1e-4
@@ -95,7 +101,7 @@ def test_stoichiometry_from_weights_found_in_the_data():
     haadf = 40 + np.tensordot(NUMBERS**1.7, atoms, 1) + 2 * rng.normal(size=rows.shape)
     counts = rng.poisson(sensitivities[:, None, None] * atoms)
     model = fmm.element_maps(dict(zip(("Co", "S", "O"), counts))).create_model(haadf)
-    model.fit(show_progressbar=False)
+    model.fit(show_progressbar=False, **PLAIN)
     assert model.fused.metadata.FusedMultiModal.weights_rule == "fitted"
     found = model.region_composition(np.ones((64, 80), bool), **QUICK).percent
     whole = atoms.sum(axis=(1, 2))
@@ -134,10 +140,11 @@ def test_weights_that_tell_nothing_are_refused(fitted, told, message):
 def test_what_cannot_be_known_is_refused():
     """One composition everywhere: the weights are a guess, and so would the composition be."""
     specimen = fmm.data.gallium_oxide_film(shape=(32, 32), dose=5)
-    fused = specimen.maps.fuse(specimen.haadf, tolerance=1e-2, show_progressbar=False)
+    options = {"tolerance": 1e-2, "show_progressbar": False, **PLAIN}
+    fused = specimen.maps.fuse(specimen.haadf, **options)
     with pytest.raises(ValueError, match="sensitivities: found none, and"):
         fused.atomic_percent()
-    fused = specimen.maps.fuse(None, tolerance=1e-2, show_progressbar=False)
+    fused = specimen.maps.fuse(None, **options)
     with pytest.raises(ValueError, match="without a HAADF image"):
         fused.atomic_percent()
 

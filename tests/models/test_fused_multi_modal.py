@@ -7,6 +7,7 @@ import dask.array as da
 import hyperspy.api as hs
 import numpy as np
 import pytest
+from plain import PLAIN
 
 import hyperspy_fusedmm as fmm
 from hyperspy_fusedmm.models import fitting
@@ -40,8 +41,9 @@ class TestResult:
         assert (abs(values - small.truth).mean(axis=(1, 2)) < 0.6 * raw_error).all()
 
     def test_lazy_gives_the_numbers_of_eager(self, small):
-        eager = small.maps.fuse(small.haadf, tolerance=1e-3)
-        lazy = small.maps.as_lazy().fuse(small.haadf.as_lazy(), tolerance=1e-3)
+        options = {**PLAIN, "count_slope": "auto", "tolerance": 1e-3}
+        eager = small.maps.fuse(small.haadf, **options)
+        lazy = small.maps.as_lazy().fuse(small.haadf.as_lazy(), **options)
         np.testing.assert_array_equal(np.asarray(lazy.data), eager.data)
 
     def test_inputs_are_bit_for_bit_unchanged(self, small, as_asked):
@@ -58,6 +60,7 @@ class TestResult:
             max_iterations=30,
             tolerance=0,
             return_model=True,
+            **PLAIN,
         )
         model.haadf_residual.data[:] = 0
         fused.metadata.General.title = "changed"
@@ -71,7 +74,7 @@ class TestResult:
     def test_axes_and_metadata_are_those_of_the_input(self, small, as_asked):
         maps, haadf = as_asked(small.maps), as_asked(small.haadf)
         haadf.axes_manager["x"].offset = -5.0
-        fused, model = maps.fuse(haadf, return_model=True, tolerance=0, max_iterations=10)
+        fused, model = maps.fuse(haadf, return_model=True, tolerance=0, max_iterations=10, **PLAIN)
         assert same_axes(fused, maps)
         kept = fused.metadata.as_dictionary()
         assert kept.pop("FusedMultiModal")
@@ -96,14 +99,14 @@ class TestResult:
 
     def test_single_map_without_element_axis(self, small, as_asked):
         one = as_asked(small.maps).inav[0]
-        fused = one.fuse(small.haadf, tolerance=1e-3)
+        fused = one.fuse(small.haadf, tolerance=1e-3, **PLAIN)
         assert same_axes(fused, one) and fused.data.shape == (24, 30)
         assert fused.elements == ["Co"]
-        stacked = small.maps.inav[:1].fuse(small.haadf, tolerance=1e-3)
+        stacked = small.maps.inav[:1].fuse(small.haadf, tolerance=1e-3, **PLAIN)
         np.testing.assert_array_equal(np.asarray(fused.data), stacked.data[0])
 
     def test_what_is_returned(self, small):
-        options = {"tolerance": 0, "max_iterations": 5}
+        options = {"tolerance": 0, "max_iterations": 5, **PLAIN}
         assert isinstance(small.maps.fuse(small.haadf, **options), fmm.ElementMaps)
         fused, model = small.maps.fuse(small.haadf, return_model=True, **options)
         assert isinstance(fused, fmm.ElementMaps) and isinstance(model, fmm.FusedMultiModal)
@@ -121,19 +124,25 @@ class TestResult:
 
 
 class TestCertificate:
+    """Of the form that has most to be bounded, its weights given."""
+
+    form = {
+        "regularization": "tgv", "guided": True, "lambda_haadf": 0.5, "lambda_tv": "noise",
+    }  # fmt: skip
+
     @pytest.mark.parametrize("tolerance", [1e-2, 1e-4])
     def test_gap_is_at_most_the_tolerance(self, small, tolerance):
         model = small.maps.create_model(small.haadf, **small.scale)
-        model.fit(tolerance=tolerance, max_iterations=5000)
+        model.fit(tolerance=tolerance, max_iterations=5000, **self.form)
         assert model.converged
         assert -1e-9 <= model.relative_gap <= tolerance
         assert model.gap >= -1e-9 * abs(model.objective()["total"])
 
     def test_the_gap_bounds_what_a_longer_run_gains(self, small):
         model = small.maps.create_model(small.haadf, **small.scale)
-        model.fit(tolerance=1e-2)
+        model.fit(tolerance=1e-2, **self.form)
         coarse, bound = model.objective()["total"], model.gap
-        model.fit(tolerance=1e-5, max_iterations=5000)
+        model.fit(tolerance=1e-5, max_iterations=5000, **self.form)
         fine = model.objective()["total"]
         assert fine <= coarse + 1e-9 * abs(coarse)
         assert coarse - fine <= bound * (1 + 1e-6)
@@ -141,12 +150,12 @@ class TestCertificate:
     def test_tolerance_that_was_not_reached_is_warned_of(self, small):
         model = small.maps.create_model(small.haadf, **small.scale)
         with pytest.warns(UserWarning, match="max_iterations=3 .*above the tolerance of 1e-09"):
-            model.fit(tolerance=1e-9, max_iterations=3)
+            model.fit(tolerance=1e-9, max_iterations=3, **self.form)
         assert not model.converged and model.iterations == 3
 
     def test_tolerance_zero_runs_every_iteration(self, small, recwarn):
         model = small.maps.create_model(small.haadf, **small.scale)
-        model.fit(tolerance=0, max_iterations=17)
+        model.fit(tolerance=0, max_iterations=17, **self.form)
         assert model.iterations == 17
         assert not [w for w in recwarn if "tolerance" in str(w.message)]
 
@@ -313,7 +322,8 @@ class TestFit:
 
     @pytest.mark.parametrize("show", [True, False, None])
     def test_progress_is_shown_where_asked_for(self, small, capfd, show):
-        small.maps.create_model().fit(tolerance=0, max_iterations=20, show_progressbar=show)
+        model = small.maps.create_model()
+        model.fit(tolerance=0, max_iterations=20, show_progressbar=show, **PLAIN)
         assert ("Fusing" in capfd.readouterr().err) is (show is True)
 
     def test_history(self, fitted):

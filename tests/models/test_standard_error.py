@@ -3,6 +3,7 @@
 import hyperspy.api as hs
 import numpy as np
 import pytest
+from plain import PLAIN
 
 import hyperspy_fusedmm as fmm
 from hyperspy_fusedmm.models.uncertainty import region_mask
@@ -21,7 +22,7 @@ def test_errors_are_like_the_fused_maps(small, method, lazy):
     maps = small.maps.as_lazy() if lazy else small.maps
     maps.metadata.set_item("Background.counts", small.maps.deepcopy())
     model = maps.create_model(small.haadf, background=0.0, **small.scale)
-    model.fit(tolerance=1e-2, show_progressbar=False)
+    model.fit(tolerance=1e-2, show_progressbar=False, **PLAIN)
     fused, error = model.fused, model.standard_error(**options(method))
     assert type(error) is type(fused) and error._lazy is lazy
     assert error.elements == fused.elements
@@ -203,13 +204,13 @@ def test_the_fused_maps_carry_their_variance_once_it_is_known(small):
 
 def test_fused_maps_of_lazy_ones_carry_no_variance(small):
     model = small.maps.as_lazy().create_model(small.haadf, **small.scale)
-    model.fit(tolerance=1e-2, show_progressbar=False)
+    model.fit(tolerance=1e-2, show_progressbar=False, **PLAIN)
     model.standard_error(**QUICK)
     assert model.fused.get_noise_variance() is None
 
 
 def test_fused_maps_and_errors_at_once(small):
-    settings = {"tolerance": 1e-2, "show_progressbar": False, **small.scale}
+    settings = {"tolerance": 1e-2, "show_progressbar": False, **small.scale, **PLAIN}
     fused, error = small.maps.fuse(small.haadf, standard_error=True, **settings)
     np.testing.assert_allclose(fused.get_noise_variance().data, error.data**2, rtol=1e-5)
     results = small.maps.fuse(small.haadf, standard_error=True, return_model=True, **settings)
@@ -218,9 +219,8 @@ def test_fused_maps_and_errors_at_once(small):
 
 
 def test_files_keep_the_variance(small, tmp_path):
-    fused, error = small.maps.fuse(
-        small.haadf, standard_error=True, tolerance=1e-2, show_progressbar=False, **small.scale
-    )
+    options = {"tolerance": 1e-2, "show_progressbar": False, **small.scale, **PLAIN}
+    fused, error = small.maps.fuse(small.haadf, standard_error=True, **options)
     fused.save(tmp_path / "fused.hspy")
     loaded = hs.load(tmp_path / "fused.hspy")
     np.testing.assert_allclose(loaded.get_noise_variance().data, error.data**2, rtol=1e-5)
