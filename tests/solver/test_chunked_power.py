@@ -9,14 +9,14 @@ from hyperspy_fusedmm.solver import FusionProblem, haadf_guide, solve
 from hyperspy_fusedmm.solver.out_of_core import LazyProblem, solve_chunked
 from hyperspy_fusedmm.solver.power import AFTER
 
-SHAPE = (97, 110)
+SHAPE = (70, 83)
 
 
 def specimen(**options):
     rng = np.random.default_rng(0)
     rows, columns = np.indices(SHAPE)
     truth = np.stack([3 + 2 * np.sin(columns / 17) * np.cos(rows / 23), 1.5 + np.sin(rows / 11)])
-    truth[1] *= np.hypot(rows - 40, columns - 60) < 35
+    truth[1] *= np.hypot(rows - 30, columns - 45) < 27
     weights, gamma = np.array([1.0, 0.5]), 1.6
     haadf = 3 + ((weights[:, None, None] * truth) ** gamma).sum(axis=0) + 0.3 * rng.normal(size=SHAPE)
     if options.pop("guided", False):
