@@ -72,7 +72,7 @@ def test_quantum_dots(real_data):
     maps = fmm.element_maps({k: (arrays[v][..., 0] > 0).astype("u1") for k, v in names.items()})
     fused, model, explained = fuse(
         maps, arrays["haadf_stem"][..., 0], tolerance=5e-4, max_iterations=5000,
-        regularization="tv", guided=True,
+        regularization="tv", guided=True, lambda_haadf=0.5,
     )  # fmt: skip
     assert model.fidelity == ["poisson"] * 3
     assert explained > 0.9
@@ -85,7 +85,7 @@ def test_palladium_on_titania(real_data):
     haadf = next(s for s in images if s.axes_manager.signal_dimension == 2)
     spectrum = next(s for s in images if s.axes_manager.signal_dimension == 1)
     maps = fmm.element_maps(spectrum.get_lines_intensity(["Ti_Ka", "O_Ka", "Si_Ka", "Pd_La"]))
-    _, _, explained = fuse(maps, haadf)
+    _, _, explained = fuse(maps, haadf, regularization="tv", guided=True)
     assert explained > 0.9
 
 
