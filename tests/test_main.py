@@ -50,7 +50,8 @@ def test_fusion_helps_every_element(small):
         assert row.snr_gain > 1, row
 
 
-def test_earlier_results_are_replaced(small, tmp_path):
+def test_earlier_results_are_replaced(small, tmp_path, monkeypatch):
+    monkeypatch.setitem(command.EXAMPLE, "shape", (16, 20))
     for name in FILES:
         (tmp_path / name).write_text("earlier")
     assert command.main(["-o", str(tmp_path)]) == 0

@@ -3,6 +3,7 @@
 import hyperspy.api as hs
 import numpy as np
 import pytest
+from plain import PLAIN
 
 import hyperspy_fusedmm as fmm
 
@@ -61,7 +62,7 @@ class TestHaadf:
         for axis in small.haadf.axes_manager.signal_axes:
             axis.scale, axis.units, axis.offset = scale, units, -3.0
         model = small.maps.create_model(small.haadf)
-        model.fit(max_iterations=2, tolerance=0)
+        model.fit(max_iterations=2, tolerance=0, **PLAIN)
         assert model.haadf_fit.axes_manager["x"].scale == scale
         assert model.fused.axes_manager["x"].scale == 0.4
 

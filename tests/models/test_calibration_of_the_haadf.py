@@ -4,6 +4,7 @@ import exspy
 import numpy as np
 import pytest
 from hyperspy.signals import Signal2D
+from plain import PLAIN
 
 import hyperspy_fusedmm as fmm
 
@@ -43,7 +44,7 @@ class TestStandardErrors:
 
     def test_they_stay_with_the_model_and_the_maps(self, lattice, tmp_path):
         model = model_of(lattice)
-        model.fit(max_iterations=5, tolerance=0, show_progressbar=False)
+        model.fit(max_iterations=5, tolerance=0, show_progressbar=False, **PLAIN)
         told = model.fused.metadata.FusedMultiModal
         assert told.haadf_offset_error == model.haadf_offset_error
         np.testing.assert_array_equal(told.weights_error, model.weights_error)

@@ -51,7 +51,8 @@ def test_what_is_found_can_be_given(specimen):
 
 def test_the_choice_keeps_counts_too(specimen):
     model = specimen.maps.create_model(specimen.haadf)
-    model.fit(**QUIET)
+    model.fit(tolerance=1e-3, guided=True, **QUIET)
+    assert "regularization" in model.chosen_from_data
     np.testing.assert_allclose(totals(model), specimen.maps.data.sum(axis=(1, 2)), rtol=0.03)
 
 

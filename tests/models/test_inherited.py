@@ -2,6 +2,7 @@
 
 import pytest
 from hyperspy.model import BaseModel
+from plain import PLAIN
 
 import hyperspy_fusedmm as fmm
 from hyperspy_fusedmm.models.inherited import REFUSED_METHODS, REFUSED_PROPERTIES
@@ -47,7 +48,7 @@ def test_signal_is_the_measured_maps(small):
 def test_as_signal_predicts_the_counts(small, as_asked, lazy):
     maps = as_asked(small.maps)
     model = maps.create_model(background={"S": 0.5})
-    model.fit(max_iterations=20, tolerance=0)
+    model.fit(max_iterations=20, tolerance=0, **PLAIN)
     expected = model.as_signal()
     assert type(expected) is type(maps)
     predicted = model.fused.data + [[[0.0]], [[0.5]], [[0.0]]]
@@ -58,13 +59,13 @@ def test_fitted_event_fires(small):
     model = small.maps.create_model()
     fired = []
     model.events.fitted.connect(lambda obj: fired.append(obj))
-    model.fit(max_iterations=5, tolerance=0)
+    model.fit(max_iterations=5, tolerance=0, **PLAIN)
     assert fired == [model] or fired[0] is model
 
 
 def test_repr_tells_what_it_is(small):
     model = small.maps.create_model(small.haadf, **small.scale)
     assert "elements: Co, S, O, with HAADF, not fitted" in repr(model)
-    model.fit(max_iterations=5, tolerance=0)
+    model.fit(max_iterations=5, tolerance=0, **PLAIN)
     assert "with HAADF, fitted" in repr(model)
     assert "without HAADF" in repr(small.maps.create_model())

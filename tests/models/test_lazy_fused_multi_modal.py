@@ -75,7 +75,7 @@ def test_same_model_in_chunks(scan):
 
 def test_counts_are_kept_in_chunks(scan):
     """The slopes are found on a part of the image, here all of it, before anything is fused."""
-    options = {"count_slope": "auto", "tolerance": 1e-4, "max_iterations": 2000, "lambda_tv": 1.5}
+    options = {"count_slope": "auto", "tolerance": 5e-4, "max_iterations": 2000, "lambda_tv": 1.5}
     eager, lazy = both(scan, **options)
     assert lazy.history is None
     np.testing.assert_allclose(lazy.count_slope, eager.count_slope, atol=0.1)

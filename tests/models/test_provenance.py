@@ -3,6 +3,7 @@
 import hyperspy.api as hs
 import numpy as np
 import pytest
+from plain import PLAIN
 
 import hyperspy_fusedmm as fmm
 
@@ -92,7 +93,8 @@ def test_images_survive_a_file(small, tmp_path):
     background = np.full((3, 24, 30), 0.25)
     noise = np.full((24, 30), 1.5)
     fused = small.maps.fuse(
-        small.haadf, background=background, haadf_noise=noise, tolerance=0, max_iterations=5
+        small.haadf, background=background, haadf_noise=noise, tolerance=0, max_iterations=5,
+        **PLAIN,
     )
     fused.save(tmp_path / "fused.hspy")
     told = hs.load(tmp_path / "fused.hspy").metadata.FusedMultiModal

@@ -259,7 +259,8 @@ def test_maps_fused_in_chunks(monkeypatch):
     """They are solved once, when the percentages are computed, and do not know their totals."""
     monkeypatch.setattr("hyperspy_fusedmm.signals.lazy_fusion.CHUNK", 32)
     film = fmm.data.gallium_oxide_film(shape=(48, 48), dose=5)
-    fused = film.maps.as_lazy().fuse(film.haadf, sensitivities=film.sensitivities)
+    weights = {"lambda_tv": "noise", "lambda_haadf": 0.5, "regularization": "tv", "guided": True}
+    fused = film.maps.as_lazy().fuse(film.haadf, sensitivities=film.sensitivities, **weights)
     assert solution_of(fused.data) is not None
     assert not fused.metadata.has_item("FusedMultiModal.kept_counts")
     percent = fused.atomic_percent(keep_totals=film.maps.as_lazy())
