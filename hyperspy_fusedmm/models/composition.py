@@ -16,6 +16,9 @@ from .scaling import restored_maps, scaled_maps
 
 REPLICATES = 15
 
+# Values up to this multiple of the lower bound of a map are at it: nothing was found there.
+NOTHING = 1.001
+
 
 @dataclass(frozen=True, eq=False)
 class RegionComposition:
@@ -224,9 +227,11 @@ class Composition:
         fused = self.fused
         found = sensitivities_for(fused, sensitivities, sensitivities_error)
         mask, kept = self._region_mask(roi), kept_by(fused, keep_totals)
+        inside = self._fitted["maps"][:, mask]
         means = restored_maps(self._fitted["maps"], self._setup)[:, mask].mean(axis=1, dtype=float)
         means = means if kept is None else means / kept
-        if not (means / found.values).sum() > 0:
+        nothing = (inside <= NOTHING * self.lower_bound[:, np.newaxis]).all()
+        if nothing or not (means / found.values).sum() > 0:
             raise ValueError("roi: found no atoms of any element within; it has no composition.")
         errors, of_totals = self._scaled_errors(
             kept, (replicates, seed, show_progressbar, num_workers)

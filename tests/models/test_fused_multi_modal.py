@@ -236,15 +236,15 @@ class TestLimitsAndSymmetries:
     def test_without_haadf_and_regularization_the_counts_come_back(self, small):
         background = np.array([0.5, 1.0, 2.0])
         model = small.maps.create_model(small.haadf, background=background, **small.scale)
-        model.fit(lambda_haadf=0, lambda_tv=0, tolerance=1e-8, max_iterations=5000)
+        model.fit(lambda_haadf=0, lambda_tv=0, lower_bound=0, tolerance=1e-8, max_iterations=5000)
         expected = np.maximum(small.maps.data - background[:, None, None], 0)
         np.testing.assert_allclose(model.fused.data, expected, rtol=0.02, atol=2e-3)
 
     def test_scaling_the_counts_scales_the_result(self, small):
         """With the likelihood k times as large, so is the weight of the HAADF term."""
-        plain = self.solved(small.maps, small.haadf, small.scale)
+        plain = self.solved(small.maps, small.haadf, small.scale, lower_bound=0.01)
         scale = {**small.scale, "weights": small.weights / 3}
-        tripled = self.solved(small.maps * 3, small.haadf, scale, lambda_haadf=3.0)
+        tripled = self.solved(small.maps * 3, small.haadf, scale, lambda_haadf=3.0, lower_bound=0.03)
         np.testing.assert_allclose(tripled, 3 * plain, atol=0.03, rtol=0.01)
 
     def test_scaling_the_haadf_changes_nothing(self, small):
