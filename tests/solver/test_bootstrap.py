@@ -135,13 +135,16 @@ def test_error_of_a_region_is_that_of_its_mean(errors):
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0, 9.0])
-def test_the_pilot_is_the_square_root_of_the_smoother(smoothing):
-    factors = [1 / (1 + strength * smoothing) for strength in PILOT_STRENGTHS]
-    assert np.mean(factors) == pytest.approx((1 + smoothing) ** -0.5, rel=0.05)
+def test_the_pilot_is_rougher_than_the_maps(smoothing):
+    """But no rougher than the truth would be if smoothing were linear."""
+    kept = np.mean([1 / (1 + strength * smoothing) for strength in PILOT_STRENGTHS])
+    assert (1 + smoothing) ** -1.0 <= kept <= (1 + smoothing) ** -0.5
+    assert smoothing == 0 or kept > 1.03 / (1 + smoothing)
 
 
-@pytest.mark.parametrize("regularization, strength", [("tv", 1.5), ("tgv", 2.0)])
+@pytest.mark.parametrize("regularization, strength", [("tv", 1.0), ("tgv", 1.5)])
 def test_detail_that_was_smoothed_away_is_in_the_error(regularization, strength):
+    """At the strength of about the least error."""
     ratios = []
     for seed in range(4):
         rng = np.random.default_rng(seed)
@@ -150,8 +153,8 @@ def test_detail_that_was_smoothed_away_is_in_the_error(regularization, strength)
         problem = FusionProblem(
             rng.poisson(truth), lambda_tv=strength, regularization=regularization
         )
-        maps = solve(problem).maps
-        found = bootstrap(problem, maps, replicates=8).standard_error
+        maps = solve(problem, keep_counts=True).maps
+        found = bootstrap(problem, maps, replicates=8, keep_counts=True).standard_error
         ratios.append(np.sqrt((found**2).mean() / ((maps - truth) ** 2).mean()))
     assert 0.95 < np.mean(ratios) < 1.5
 
