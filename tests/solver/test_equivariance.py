@@ -208,6 +208,7 @@ def test_an_element_twice_with_half_the_weight_each_is_the_same_pair(problem):
         noise=problem.noise[[0, 0]],
         lambda_tv=problem.lambda_tv[[0, 0]],
         count_slope=problem.count_slope[[0, 0]],
+        lower_bound=problem.lower_bound[[0, 0]],
         fidelity=(problem.fidelity[0],) * 2,
         regularization_weights=problem.regularization_weights[[0, 0]],
     )
