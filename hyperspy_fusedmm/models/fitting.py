@@ -92,8 +92,8 @@ class Fitting:
         lower_bound : "auto", float, (E,) or dict, default "auto"
             Smallest value of each fused map, in counts per pixel. The published form has 0, which is the likeliest
             value where nothing was counted, but not what to expect of a longer measurement. "auto" takes a
-            quarter of a count in each area that the counts of the map resolve; 0 for Gaussian maps,
-            ``forward="power"`` and "gradient-descent", which have no other.
+            quarter of a count in each area that the counts of the map resolve, or less where the HAADF image would
+            see it; 0 for Gaussian maps, ``forward="power"`` and "gradient-descent", which have no other.
         solver : {"auto", "primal-dual", "gradient-descent"}, default "auto"
             "primal-dual" (what "auto" takes) goes on until `tolerance` is met. "gradient-descent" is the
             published algorithm, for reproduction: `max_iterations` steps of length 1, which suit maps and
@@ -333,8 +333,11 @@ class Fitting:
         if isinstance(least, str):
             least = np.zeros(len(counts))
             if not published and "poisson" in fidelity:
-                part = sample(counts)[0] if is_sampled(counts.shape[1:]) else counts
-                least = least_values(part, fidelity)
+                parts = [counts, np.broadcast_to(self._setup["haadf_noise"], counts.shape[1:])]
+                if is_sampled(counts.shape[1:]):
+                    parts = sample(*parts)
+                weights = None if self._haadf is None else self._setup["weights"]
+                least = least_values(parts[0], fidelity, weights, parts[1])
         automatic = isinstance(slope, str)
         return {
             "count_slope": np.ones(len(counts)) if automatic else slope,

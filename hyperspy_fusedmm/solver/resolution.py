@@ -13,6 +13,9 @@ __all__ = ["LEAST", "data_widths", "least_values", "resolved_pixels"]
 # Counts that are left to each area the data resolve. Of 0, 0.1, 0.25 and 0.5 this made the least error of
 # simulated specimens, and foretold what was kept of recordings about as well as 0.5.
 LEAST = 0.25
+# Nor may an element add more than this part of the image's noise to it: what the image shows to be nothing is nothing.
+# At 0.25 of the noise heavy elements between columns of few counts came out worse.
+UNSEEN = 0.05
 
 
 def data_widths(problem):
@@ -36,18 +39,23 @@ def _area(widths):
     return np.maximum([1.0 / kernel_energy(width) if width else 1.0 for width in widths], 1.0)
 
 
-def least_values(maps, fidelity):
-    """Values of maps that no count contradicts.
+def least_values(maps, fidelity, weights=None, haadf_noise=None):
+    """Values of maps that neither counts nor the image contradict.
 
     The likeliest value where nothing was counted is zero, and a longer measurement with a count there would
     contradict it without limit. A quarter of a count in each area that the data resolve is an expectation
-    that neither none nor one count surprises.
+    that neither none nor one count surprises. Of heavy elements the HAADF image tells more: it may not see the
+    least value, which is at most what adds a twentieth of its noise to it.
 
     Parameters
     ----------
     maps : (E, R, C) array
         Measured maps.
     fidelity : sequence of {"poisson", "gaussian"}
+    weights : (E,) array, optional
+        HAADF intensity per unit of each map; None or 0 without an image.
+    haadf_noise : float or (R, C) array, optional
+        Standard deviation of the image; infinite where it is not used.
 
     Returns
     -------
@@ -58,4 +66,10 @@ def least_values(maps, fidelity):
     for e, counts in enumerate(maps):
         if fidelity[e] == "poisson" and counts.any():
             found[e] = LEAST / _area([chosen_blur(counts)[1]])[0]
+    if weights is not None and np.any(weights):
+        noise = np.asarray(haadf_noise, dtype=float)
+        used = noise[np.isfinite(noise)]
+        if used.size:
+            seen = np.asarray(weights) > 0
+            found[seen] = np.minimum(found[seen], UNSEEN * np.median(used) / np.asarray(weights)[seen])
     return found

@@ -27,7 +27,9 @@ def fitted(specimen, lazy=False, options=None, **settings):
 @pytest.mark.parametrize("lazy", [False, True])
 def test_found_by_default(specimen, lazy):
     model = fitted(specimen, lazy)
-    expected = least_values(specimen.maps.data, ("poisson",) * 3)
+    expected = least_values(
+        specimen.maps.data, ("poisson",) * 3, model.weights, model.haadf_noise
+    )
     np.testing.assert_array_equal(model.lower_bound, expected)
     assert model.fused.metadata.FusedMultiModal.lower_bound == expected.tolist()
     np.testing.assert_allclose(np.asarray(model.fused.data).min(axis=(1, 2)), expected, rtol=1e-5)

@@ -6,6 +6,7 @@ import pytest
 from hyperspy_fusedmm.solver import FusionProblem, solve
 from hyperspy_fusedmm.solver.resolution import (
     LEAST,
+    UNSEEN,
     data_widths,
     least_values,
     resolved_pixels,
@@ -31,6 +32,18 @@ def test_areas_are_those_of_the_blur_that_suits_the_counts():
 def test_gaussian_maps_have_none():
     maps = np.random.default_rng(0).normal(5, 1, (2, 16, 16))
     assert not least_values(maps, ("gaussian", "gaussian")).any()
+
+
+def test_the_image_does_not_see_them():
+    maps = np.random.default_rng(0).poisson(0.5, (3, 64, 64))
+    noise = np.full((64, 64), 0.2)
+    noise[:9] = np.inf
+    alone = least_values(maps, ("poisson",) * 3)
+    weights = np.array([1e4, 0.0, 1e-6])
+    found = least_values(maps, ("poisson",) * 3, weights, noise)
+    np.testing.assert_allclose(found, [UNSEEN * 0.2 / 1e4, *alone[1:]])
+    np.testing.assert_array_equal(least_values(maps, ("poisson",) * 3, weights, np.inf), alone)
+    np.testing.assert_array_equal(least_values(maps, ("poisson",) * 3, 0 * weights, 0.2), alone)
 
 
 @pytest.mark.parametrize("regularization", ["tv", "tgv"])
