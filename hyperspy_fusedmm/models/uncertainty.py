@@ -291,12 +291,12 @@ class Uncertainty(Composition):
 
         It returns an array (E, R, C), or (E, E, R, C) of `pairs`.
         """
-        return function(self._solved_problem(), self._found_maps)
+        # What guides the regularization is of neighbours, and takes longer to find than the rest.
+        return function(self._solved_problem(guided=False), self._found_maps)
 
-    def _solved_problem(self):
-        """The problem that the last fit solved."""
-        result = self._fitted
-        return self._problem(result, scaled_maps(self._counts(), self._setup))
+    def _solved_problem(self, **changes):
+        """The problem that the last fit solved, with other settings where these are given."""
+        return self._problem(self._fitted | changes, scaled_maps(self._counts(), self._setup))
 
     def _refits(self, replicates, seed, show_progressbar, num_workers):
         """The bootstrap of the last fit; made once for the same options."""
