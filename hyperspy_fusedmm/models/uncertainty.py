@@ -54,7 +54,7 @@ class Uncertainty(Composition):
             "bootstrap": counts and HAADF images are drawn from a rougher version of the fused maps and fused
             with the strengths of this fit, and with weights and offset of the HAADF image drawn from their
             covariance; the error is the root of variance plus squared bias, plus what the counts
-            contradict the fused maps by. It takes the time of about ten fits, once: later calls with the
+            contradict the fused maps by. It takes the time of three to six fits, once: later calls with the
             same options, and :meth:`covariance` and :meth:`region_error`, use the same refits.
             "hessian": the published bound, from the curvature of HAADF term and likelihood at every
             pixel. It is instant, but says what a pixel on its own would know: regularization, with the
