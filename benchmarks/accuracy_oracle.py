@@ -128,10 +128,10 @@ class _Search:
     def __init__(self, problem, loss, published=False):
         self.keep_counts = not published and problem.forward == "linear"
         if self.keep_counts:
-            added = least_values(
+            least = least_values(
                 problem.maps, problem.fidelity, problem.weights, problem.haadf_noise
             )
-            problem = replace(problem, lower_bound=added)
+            problem = replace(problem, lower_bound=least)
         self.problem, self.loss = problem, loss
         self.state = None
 

@@ -112,9 +112,9 @@ class FitOptions:
         return cls(
             lambda_haadf=_lambda_haadf(lambda_haadf),
             lambda_chem=checks.number(lambda_chem, "lambda_chem", positive=True),
-            count_slope=_count_slope(count_slope, names),
-            lower_bound=_lower_bound(lower_bound, names),
-            lambda_tv=_lambda_tv(lambda_tv, names),
+            count_slope=_per_element(count_slope, names, "count_slope", positive=True),
+            lower_bound=_per_element(lower_bound, names, "lower_bound"),
+            lambda_tv=_per_element(lambda_tv, names, "lambda_tv", ("auto", "noise")),
             regularization=regularization,
             guided=_guided(guided, with_haadf),
             regularization_weights=_regularization_weights(regularization_weights, shape),
@@ -144,22 +144,10 @@ def _lambda_haadf(value):
     return checks.number(value, "lambda_haadf", minimum=0.0)
 
 
-def _count_slope(value, names):
+def _per_element(value, names, name, words=("auto",), *, positive=False):
     if isinstance(value, str):
-        return _word(value, ("auto",), "count_slope")
-    return checks.per_element(value, names, "count_slope", positive=True)
-
-
-def _lower_bound(value, names):
-    if isinstance(value, str):
-        return _word(value, ("auto",), "lower_bound")
-    return checks.per_element(value, names, "lower_bound")
-
-
-def _lambda_tv(value, names):
-    if isinstance(value, str):
-        return _word(value, ("auto", "noise"), "lambda_tv")
-    return checks.per_element(value, names, "lambda_tv")
+        return _word(value, words, name)
+    return checks.per_element(value, names, name, positive=positive)
 
 
 def _guided(value, with_haadf):

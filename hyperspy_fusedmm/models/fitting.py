@@ -31,6 +31,8 @@ class Fitting:
     _state = None
     # Options and what was chosen for them: the data do not change, so neither does the choice.
     _choice = None
+    # Least values of the maps, as the data do not change either.
+    _least = None
     # Options and the slopes that keep the counts.
     _kept_slopes = None
 
@@ -331,19 +333,24 @@ class Fitting:
         published = options.solver == "gradient-descent" or self._setup["forward"] == "power"
         fidelity = self._setup["fidelity"]
         if isinstance(least, str):
-            least = np.zeros(len(counts))
-            if not published and "poisson" in fidelity:
-                parts = [counts, np.broadcast_to(self._setup["haadf_noise"], counts.shape[1:])]
-                if is_sampled(counts.shape[1:]):
-                    parts = sample(*parts)
-                weights = None if self._haadf is None else self._setup["weights"]
-                least = least_values(parts[0], fidelity, weights, parts[1])
+            least = np.zeros(len(counts)) if published else self._least_values(counts)
         automatic = isinstance(slope, str)
         return {
             "count_slope": np.ones(len(counts)) if automatic else slope,
             "keeps_counts": automatic and not published and "poisson" in fidelity,
             "lower_bound": least,
         }
+
+    def _least_values(self, counts):
+        """Values that the maps may not go below by default, found on a part of large images."""
+        if self._least is None:
+            noise = self._setup["haadf_noise"]
+            if is_sampled(counts.shape[1:]):
+                (counts,) = sample(counts)
+                noise = sample(noise)[0] if np.ndim(noise) else noise
+            weights = None if self._haadf is None else self._setup["weights"]
+            self._least = least_values(counts, self._setup["fidelity"], weights, noise)
+        return self._least.copy()
 
     def _decided(self, options, settings, counts, show_progressbar):
         """Form of the regularization and weights, chosen from the data where they are "auto"."""

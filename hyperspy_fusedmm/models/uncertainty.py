@@ -274,7 +274,7 @@ class Uncertainty(Composition):
         [0.03, nan]
         """
         checks.number(confidence, "confidence", 0.0, 1.0, positive=True)
-        problem, maps = self._solved_problem(), self._fitted["maps"]
+        problem, maps = self._solved_problem(guided=False), self._fitted["maps"]
         limits = upper_limit(problem, confidence)
         least = LEAST_COUNTS / resolved_pixels(problem, data_widths(problem))
         least[[entry == "gaussian" for entry in self._setup["fidelity"]]] = 0.0

@@ -2,12 +2,24 @@
 
 import numpy as np
 
-__all__ = ["diagonal_squares", "noise_level", "relative_noise"]
+__all__ = ["diagonal_squares", "median_noise", "noise_level", "relative_noise"]
 
 # Rows looked at together.
 BAND = 128
 # Maps without noise, and those of next to no counts.
 SMALLEST, LARGEST = 1e-2, 1e2
+
+
+def median_noise(haadf_noise):
+    """Median noise of the HAADF image where it is used; infinite if it is used nowhere.
+
+    Parameters
+    ----------
+    haadf_noise : float or (R, C) array
+    """
+    noise = np.asarray(haadf_noise, dtype=float)
+    used = noise[np.isfinite(noise)]
+    return float(np.median(used)) if used.size else np.inf
 
 
 def diagonal_squares(maps):

@@ -9,7 +9,7 @@ from ._rows import GAUSSIAN, POISSON, Data, Steps
 from ._tiles import planes
 from .certificate import certify
 from .count_keeper import CountKeeper
-from .noise_level import noise_level
+from .noise_level import median_noise, noise_level
 from .problem import CURVATURE_RATIO
 from .tile_engine import TileEngine
 
@@ -145,11 +145,9 @@ class Scaled:
         if map_scale is None:
             self.map_scale = np.array([_power_of_two(m) for m in mean])
         self.typical_strength = typical_strength
-        noise = np.asarray(problem.haadf_noise, dtype=float)
-        usable = noise[np.isfinite(noise)]
         self.haadf_scale = haadf_scale
         if haadf_scale is None:
-            self.haadf_scale = _power_of_two(float(np.median(usable)) if usable.size else 1.0)
+            self.haadf_scale = _power_of_two(median_noise(problem.haadf_noise))
         self.chem = np.full(elements, problem.lambda_chem, dtype=float)
         self.chem[self.fidelity == POISSON] *= self.map_scale[self.fidelity == POISSON]
         self.count_slope = np.where(self.fidelity == POISSON, problem.count_slope, 1.0)

@@ -6,6 +6,7 @@ Gaussian blur that suits the map best. So the data know of a pixel no more than 
 
 import numpy as np
 
+from .noise_level import median_noise
 from .smoothing import chosen_blur, kernel_energy
 
 __all__ = ["LEAST", "data_widths", "least_values", "resolved_pixels"]
@@ -66,10 +67,7 @@ def least_values(maps, fidelity, weights=None, haadf_noise=None):
     for e, counts in enumerate(maps):
         if fidelity[e] == "poisson" and counts.any():
             found[e] = LEAST / _area([chosen_blur(counts)[1]])[0]
-    if weights is not None and np.any(weights):
-        noise = np.asarray(haadf_noise, dtype=float)
-        used = noise[np.isfinite(noise)]
-        if used.size:
-            seen = np.asarray(weights) > 0
-            found[seen] = np.minimum(found[seen], UNSEEN * np.median(used) / np.asarray(weights)[seen])
-    return found
+    if weights is None:
+        return found
+    with np.errstate(divide="ignore"):
+        return np.minimum(found, UNSEEN * median_noise(haadf_noise) / np.asarray(weights, dtype=float))

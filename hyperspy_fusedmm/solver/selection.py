@@ -437,10 +437,13 @@ class _Search:
         for k, form in enumerate(forms):
             if weakened and not form.with_haadf and not self.evidently_worse(k, best):
                 return k
-        if FEW_COUNTS not in forms or MORE_COUNTS not in forms:
-            return forms.index(FEW_COUNTS) if FEW_COUNTS in forms else None
-        few, more = forms.index(FEW_COUNTS), forms.index(MORE_COUNTS)
-        return few if self.doubt(few, more) > FEW * float(self.weights @ self.errors) else more
+        if FEW_COUNTS not in forms:
+            return None
+        few = forms.index(FEW_COUNTS)
+        if MORE_COUNTS not in forms:
+            return few
+        more = forms.index(MORE_COUNTS)
+        return few if self.doubt(few, more) > FEW * self.total_error() else more
 
     def best_score(self, k):
         """Score of a form at its best weights."""
@@ -458,9 +461,13 @@ class _Search:
         worse = self.best_score(k) - self.best_score(than)
         return k != than and worse > max(EVIDENT * self.doubt(k, than), self.slight())
 
+    def total_error(self):
+        """About the score of the error itself, of which scores leave out what is common to all."""
+        return float(self.weights @ self.errors)
+
     def slight(self):
         """A difference of scores that does not matter."""
-        return SLIGHT * float(self.weights @ self.errors)
+        return SLIGHT * self.total_error()
 
     def weaken_haadf(self, candidates):
         """Lower the weight of the HAADF image while that helps: its model may describe it badly."""
@@ -487,7 +494,7 @@ class _Search:
             return float((at - middle)[self.decided].mean())
 
         slope = scatter / (place(points[0]) - place(points[-1])) ** 2
-        curvature = LEAST_CURVATURE * float(self.weights @ self.errors)
+        curvature = LEAST_CURVATURE * self.total_error()
         doubt = slope / (4 * curvature * COMMON_SPREAD**2)
 
         def score(at):
@@ -548,7 +555,7 @@ class _Search:
                 for e in free:
                     self.move(e, step, typical, SPREAD, LEAST_CURVATURE * self.weights[e] * self.errors[e])
             if image:
-                curvature = LEAST_CURVATURE / HAADF_STEP**2 * float(self.weights @ self.errors)
+                curvature = LEAST_CURVATURE / HAADF_STEP**2 * self.total_error()
                 self.move(-1, HAADF_STEP * step, HAADF_EXPECTED, HAADF_SPREAD, curvature)
         self.risk(chosen, chosen.best)
 

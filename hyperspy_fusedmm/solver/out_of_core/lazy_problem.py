@@ -8,7 +8,7 @@ import numpy as np
 from scipy.special import xlogy
 
 from .._rows import POISSON
-from ..noise_level import diagonal_squares, relative_noise
+from ..noise_level import diagonal_squares, median_noise, relative_noise
 from ..power import linear_model
 from ..primal_dual import Scaled, _power_of_two, divergence_less_likelihood
 from ..problem import FusionProblem
@@ -174,9 +174,7 @@ class LazyProblem:
 
         # A small part serves to check the arguments and to fill in what was not given.
         part = self.crop(slice(0, 2), slice(0, 2))
-        noise = np.asarray(found.get("haadf_noise", part.haadf_noise), dtype=float)
-        usable = noise[np.isfinite(noise)]
-        haadf_scale = _power_of_two(float(np.median(usable)) if usable.size else 1.0)
+        haadf_scale = _power_of_two(median_noise(found.get("haadf_noise", part.haadf_noise)))
         map_scale = np.array([_power_of_two(m) for m in found["mean"]])
         typical = part.lambda_tv * map_scale
         if "inverse" in found:
