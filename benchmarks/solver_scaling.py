@@ -103,12 +103,12 @@ def main():
 
 def run(case):
     """Nanoseconds per voxel of an iteration, and of the two sweeps, measured in turn."""
-    from hyperspy_fusedmm.solver.tile_engine import HALO
+
 
     engine, steps = prepare(case)
     voxels = case["elements"] * case["side"] ** 2
     # Whole visits of the tiles, at least two.
-    iterations = HALO * max(2, int(WORK / voxels / HALO))
+    iterations = engine.visit_iterations * max(2, int(WORK / voxels / engine.visit_iterations))
     kernels = memory_kernels()
     arrays = [np.ones(SWEEP_VOXELS, np.float32) for _ in range(4)]
     processors = case["threads"] if case.get("processor_time") else 0

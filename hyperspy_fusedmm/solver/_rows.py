@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from ._span import span
+from ._span import ring_span, span
 
 FASTMATH = {"contract", "arcp", "afn", "nsz", "nnan", "ninf"}
 # Without reference counting (``_nrt``): these kernels allocate nothing, and counting the
@@ -40,7 +40,10 @@ POISSON, GAUSSIAN = 0, 1
 
 
 class Data(NamedTuple):
-    """What the maps are fitted to. (H or 1) marks arrays that may hold one row for all."""
+    """What the maps are fitted to. (H or 1) marks arrays that may hold one row for all.
+
+    While a tile is advanced, H is the number of places of a ring of rows.
+    """
 
     counts: np.ndarray  # (E, H, W) measured maps
     spread: np.ndarray  # (E, H or 1, W) background eps (Poisson), 1 / noise^2 (Gaussian)
@@ -69,13 +72,14 @@ class Steps(NamedTuple):
 
 
 class StepFields(NamedTuple):
-    """Step sizes at every pixel, (E, H or 1, W)."""
+    """Step sizes at every pixel, (E, H or 1, W), where H is the number of places of a ring of rows."""
 
     primal: np.ndarray  # of x
     prox: np.ndarray  # of x, with the proximal term folded in
     dual: np.ndarray  # of p
     slope: np.ndarray  # of v (TGV)
     curvature: np.ndarray  # of q (TGV)
+    scale: np.ndarray  # how much longer primal steps are for the strength at the pixel
 
 
 @kernel
@@ -197,11 +201,12 @@ def joint_prox_row(
 
     ``forward`` (1, E, W) are the forward points, ``x`` (E, H, W) and row ``now`` of ``bar``
     (2, E, W) what is updated; ``residual`` (1, H, W) starts at the last iteration's and is
-    refined; ``rows`` (1, 3 or more, W) are overwritten.
+    refined; ``rows`` (1, 3 or more, W) are overwritten. ``data``, ``step_fields``, ``x`` and
+    ``residual`` are rings.
     """
     elements = x.shape[0]
-    rho, target = span(data.rho, 0, row, first, width), span(data.target, 0, row, first, width)
-    r = span(residual, 0, row, first, width)
+    rho, target = ring_span(data.rho, 0, row, first, width), ring_span(data.target, 0, row, first, width)
+    r = ring_span(residual, 0, row, first, width)
     total, slope = span(rows, 0, 0, first, width), span(rows, 0, 1, first, width)
     kink = span(rows, 0, 2, first, width)
     for _ in range(steps.newton):
@@ -211,10 +216,10 @@ def joint_prox_row(
             kink[c] = -HUGE
         for e in range(elements):
             point = span(forward, 0, e, first, width)
-            counts = span(data.counts, e, row, first, width)
-            spread = span(data.spread, e, row, first, width)
-            weight = span(data.weights, e, row, first, width)
-            step, chem = span(step_fields.prox, e, row, first, width), steps.chem[e]
+            counts = ring_span(data.counts, e, row, first, width)
+            spread = ring_span(data.spread, e, row, first, width)
+            weight = ring_span(data.weights, e, row, first, width)
+            step, chem = ring_span(step_fields.prox, e, row, first, width), steps.chem[e]
             if steps.fidelity[e] == POISSON:
                 poisson_response(
                     point, counts, spread, weight, step, chem, steps.slope[e], r, total, slope, kink
@@ -224,11 +229,11 @@ def joint_prox_row(
         newton_step(target, rho, total, slope, kink, r)
     for e in range(elements):
         point = span(forward, 0, e, first, width)
-        counts = span(data.counts, e, row, first, width)
-        spread = span(data.spread, e, row, first, width)
-        weight = span(data.weights, e, row, first, width)
-        step, chem = span(step_fields.prox, e, row, first, width), steps.chem[e]
-        values, extrapolated = span(x, e, row, first, width), span(bar, now, e, first, width)
+        counts = ring_span(data.counts, e, row, first, width)
+        spread = ring_span(data.spread, e, row, first, width)
+        weight = ring_span(data.weights, e, row, first, width)
+        step, chem = ring_span(step_fields.prox, e, row, first, width), steps.chem[e]
+        values, extrapolated = ring_span(x, e, row, first, width), span(bar, now, e, first, width)
         if steps.fidelity[e] == POISSON:
             poisson_update(
                 point, counts, spread, weight, step, chem, steps.slope[e], r, relaxation, values,

@@ -1,9 +1,8 @@
 """Advance the state of a whole image, tile by tile, on several threads.
 
-A tile is copied with its halo into memory that fits the cache, advanced there by some
-iterations and copied back, so that an iteration costs arithmetic rather than memory
-traffic. The state is changed in place: the strips along the tile borders, which
-neighbours read as halo, are saved before a sweep.
+In a visit to a tile some iterations follow each other down its rows, in memory that fits the nearer
+caches, so that an iteration costs arithmetic rather than memory traffic. The state is changed
+in place: the strips along the tile borders, which neighbours read as halo, are saved before a sweep.
 """
 
 import math
@@ -12,183 +11,81 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from dask.system import CPU_COUNT
-from numba import njit
 
 from ._rows import Data, StepFields
-from ._span import span
 from ._tiles import (
-    BLOCK,
-    MARGIN,
     Workspace,
     advance_tgv,
     advance_tv,
-    aligned_zeros,
-    fill_step_fields,
+    most_iterations,
+    padded,
     planes,
+    ring,
 )
+from ._transfer import Image, Tile, save_strips
 
 __all__ = ["TileEngine"]
 
-# Iterations of a visit to a tile, and with them pixels of its halo.
-HALO = 16
-TILE_BYTES = {"tv": 32 << 20, "tgv": 16 << 20}
-TILE_ROWS = (32, 256)
-TILE_COLUMNS = (256, 1024)
+# Places for rows in the rings of a tile. With them comes the number of iterations of a visit.
+PLACES = 16
+# Pixels of a tile along rows and, at most, along columns: what a row costs beyond its pixels tells against
+# narrow tiles, the size of the caches against wide ones.
+TILE_ROWS = (32, 1024)
+TILE_COLUMNS = 1024
+# Strips of so many numbers are saved at once rather than by several threads.
+FEW = 1 << 18
 # Arrays that may hold one row for all rows.
 ONE_ROW = ("spread", "strength", "weights", "rho")
 
-# As in `_rows`: counting references of slices would cost more than copying them.
-copy_kernel = njit(nogil=True, cache=True, _nrt=False)
 
-
-@njit(nogil=True, cache=True, _nrt=False, forceinline=True)
-def copy(source, target):
-    """Copy a row; unlike an assignment to a slice, with vectors."""
-    for c in range(target.shape[0]):
-        target[c] = source[c]
-
-
-@njit(nogil=True, cache=True, _nrt=False, forceinline=True)
-def clear(target):
-    for c in range(target.shape[0]):
-        target[c] = np.float32(0)
-
-
-@copy_kernel
-def load(source, row, column, height, width, target):
-    """Copy a block of ``source`` into the pixels of a tile and clear the padding around them.
-
-    A ``target`` of one row takes the one row of a ``source`` that is the same for all rows.
-    """
-    single = target.shape[1] == 1
-    rows = 1 if single else height
-    start = 0 if single else 1
-    length = target.shape[2]
-    for plane in range(source.shape[0]):
-        if not single:
-            clear(span(target, plane, 0, 0, length))
-            clear(span(target, plane, height + 1, 0, length))
-        for r in range(rows):
-            clear(span(target, plane, start + r, 0, MARGIN))
-            copy(
-                source[plane, 0 if single else row + r, column : column + width],
-                span(target, plane, start + r, MARGIN, width),
-            )
-            clear(span(target, plane, start + r, MARGIN + width, length - MARGIN - width))
-
-
-@copy_kernel
-def load_state(state, row_strips, column_strips, halo, bounds, core, index, target):
-    """Copy a tile with its halo; neighbours may have changed the state there already.
-
-    ``bounds`` and ``core`` are (row, row_end, column, column_end) with and without halo,
-    ``index`` the number of the tile along rows and columns.
-    """
-    row, row_end, column, column_end = bounds
-    core_row, core_row_end, core_column, core_column_end = core
-    height, width, length = row_end - row, column_end - column, target.shape[2]
-    before, after = core_column - column, column_end - core_column_end
-    inside = width - before - after
-    for plane in range(state.shape[0]):
-        clear(span(target, plane, 0, 0, length))
-        clear(span(target, plane, height + 1, 0, length))
-        for r in range(row, row_end):
-            to = r - row + 1
-            clear(span(target, plane, to, 0, MARGIN))
-            clear(span(target, plane, to, MARGIN + width, length - MARGIN - width))
-            if r < core_row:
-                strip = row_strips[index[0] - 1, plane, r - core_row + halo]
-                copy(strip[column:column_end], span(target, plane, to, MARGIN, width))
-            elif r >= core_row_end:
-                strip = row_strips[index[0], plane, r - core_row_end + halo]
-                copy(strip[column:column_end], span(target, plane, to, MARGIN, width))
-            else:
-                if before:
-                    strip = column_strips[index[1] - 1, plane, r]
-                    copy(strip, span(target, plane, to, MARGIN, before))
-                copy(
-                    state[plane, r, core_column:core_column_end],
-                    span(target, plane, to, MARGIN + before, inside),
-                )
-                if after:
-                    strip = column_strips[index[1], plane, r, halo:]
-                    copy(strip, span(target, plane, to, MARGIN + before + inside, after))
-
-
-@copy_kernel
-def store_state(tile, bounds, core, state):
-    """Copy the core of a tile back."""
-    start, width = MARGIN + core[2] - bounds[2], core[3] - core[2]
-    for plane in range(state.shape[0]):
-        for r in range(core[0], core[1]):
-            copy(
-                span(tile, plane, r - bounds[0] + 1, start, width),
-                state[plane, r, core[2] : core[3]],
-            )
-
-
-@copy_kernel
-def save_strips(state, row_cuts, column_cuts, halo, row_strips, column_strips, plane, plane_end):
-    """Save what lies within ``halo`` pixels of the cuts between tiles."""
-    for k in range(plane, plane_end):
-        for j in range(len(row_cuts)):
-            for r in range(2 * halo):
-                copy(state[k, row_cuts[j] - halo + r], row_strips[j, k, r])
-        for r in range(state.shape[1]):
-            for i in range(len(column_cuts)):
-                cut = column_cuts[i]
-                copy(state[k, r, cut - halo : cut + halo], column_strips[i, k, r])
-
-
-def _padded(width):
-    return -(-width // BLOCK) * BLOCK
-
-
-def column_cuts(columns, halo=HALO):
+def column_cuts(columns, halo):
     """Ends of the tiles along columns, chosen so that little is padding or halo."""
-    if columns <= TILE_COLUMNS[1]:
+    if columns <= TILE_COLUMNS:
         return np.array([0, columns])
-    counts = range(-(-columns // TILE_COLUMNS[1]), columns // TILE_COLUMNS[0] + 1)
-    cost = {n: n * _padded(-(-columns // n) + 2 * halo) for n in counts}
+    fewest = -(-columns // TILE_COLUMNS)
+    counts = range(fewest, 2 * fewest)
+    cost = {n: n * padded(-(-columns // n) + 2 * halo) for n in counts}
     return np.linspace(0, columns, min(cost, key=cost.get) + 1).round().astype(int)
 
 
-def row_cuts(rows, columns, floats_per_pixel, workers, tile_bytes):
-    """Ends of the tiles along rows: a tile fits the cache, and there is one for every thread."""
-    height = tile_bytes // (4 * floats_per_pixel * _padded(columns))
-    height = min(max(height, TILE_ROWS[0]), TILE_ROWS[1])
-    count = -(-rows // height)
+def row_cuts(rows, tiles_across, workers, halo):
+    """Ends of the tiles along rows, so that all threads have the same number of tiles."""
+    count = -(-rows // TILE_ROWS[1])
     if rows >= 2 * TILE_ROWS[0]:
-        count = max(count, min(workers, rows // TILE_ROWS[0]))
-        count = -(-count // workers) * workers if count * TILE_ROWS[0] >= workers else count
-    count = max(1, min(count, rows // (2 * HALO)))
+        share = workers // math.gcd(workers, tiles_across)
+        even = -(-count // share) * share
+        count = even if even * TILE_ROWS[0] <= rows else max(count, rows // TILE_ROWS[0])
+    count = max(1, min(count, rows // (2 * halo)))
     return np.linspace(0, rows, count + 1).round().astype(int)
 
 
 class _Scratch:
     """The arrays one thread works in."""
 
-    def __init__(self, data, planes_, height, width):
-        padded = _padded(width) + 2 * MARGIN
-        self.state = aligned_zeros((planes_, height + 2, padded))
+    def __init__(self, data, planes_, iterations, width):
+        elements = data.counts.shape[0]
+        curved = planes_ > 3 * elements + 1
         single = {name: getattr(data, name).shape[1] == 1 for name in ONE_ROW}
+        self.state = ring(planes_, PLACES, width)
         self.data = Data(
             *(
-                aligned_zeros((a.shape[0], 1 if single.get(name) else height + 2, padded))
-                for name, a in data._asdict().items()
+                ring(array.shape[0], 1 if single.get(name) else PLACES, width)
+                for name, array in data._asdict().items()
             )
         )
-        elements = data.counts.shape[0]
-        self.workspace = Workspace.allocate(elements, padded)
-        one_row = single["strength"] and not len(data.anchor)
-        shape = (elements, 1 if one_row else height + 2, padded)
-        nothing = np.zeros((0, 1, 1), np.float32)
-        curved = planes_ > 3 * elements + 1
+        anchored = len(data.anchor) > 0
+
+        def steps(wanted=True):
+            places = 1 if single["strength"] and not anchored else PLACES
+            return ring(elements if wanted else 0, places, width)
+
+        primal = steps()
         self.step_fields = StepFields(
-            *(
-                aligned_zeros(shape) if curved or name in ("primal", "prox", "dual") else nothing
-                for name in StepFields._fields
-            )
+            primal=primal, prox=steps() if anchored else primal, dual=steps(), slope=steps(curved),
+            curvature=steps(curved), scale=steps(),
+        )  # fmt: skip
+        self.workspace = Workspace.allocate(
+            elements, iterations, self.state.shape[2], len(data.guide) > 0, curved
         )
 
 
@@ -214,6 +111,8 @@ class TileEngine:
     Attributes
     ----------
     state : (planes, R, C) float32 array
+    visit_iterations : int
+        How many iterations follow each other through a tile.
     """
 
     def __init__(
@@ -226,24 +125,33 @@ class TileEngine:
         count = planes(elements, regularization)
         self.state = np.zeros((count, rows, columns), np.float32) if state is None else state
         self.num_workers = max(1, num_workers or CPU_COUNT)
-        floats = count + sum(a.shape[0] for a in data if a.shape[1] > 1)
+        self.visit_iterations = most_iterations(PLACES, regularization)
+        halo = self.visit_iterations
         if tiles is None:
-            across = column_cuts(columns)
-            widest, room = int(np.diff(across).max()), TILE_BYTES[regularization]
-            tiles = row_cuts(rows, widest, floats, self.num_workers, room), across
+            across = column_cuts(columns, halo)
+            tiles = row_cuts(rows, len(across) - 1, self.num_workers, halo), across
         self._row_ends, self._column_ends = (np.asarray(t, int) for t in tiles)
         several = len(self._row_ends) > 2 or len(self._column_ends) > 2
         smallest = min(int(np.diff(ends).min()) for ends in (self._row_ends, self._column_ends))
-        self._halo = min(HALO, smallest) if several else 0
-        self._row_strips = self._strips(len(self._row_ends) - 2, (2 * self._halo, columns))
-        self._column_strips = self._strips(len(self._column_ends) - 2, (rows, 2 * self._halo))
+        if several:
+            self.visit_iterations = min(halo, smallest)
+        self._halo = self.visit_iterations if several else 0
+        self._image = Image(
+            self.state,
+            self._strips(len(self._row_ends) - 2, (2 * self._halo, columns)),
+            self._strips(len(self._column_ends) - 2, (rows, 2 * self._halo)),
+        )
         self._scratch = queue.SimpleQueue()
-        height = int(np.diff(self._row_ends).max()) + 2 * self._halo
-        width = int(np.diff(self._column_ends).max()) + 2 * self._halo
-        self._threads = min(self.num_workers, (len(self._row_ends) - 1) * (len(self._column_ends) - 1))
+        width = min(int(np.diff(self._column_ends).max()) + 2 * self._halo, columns)
+        self._tiles = [
+            self._tile(j, i)
+            for j in range(len(self._row_ends) - 1)
+            for i in range(len(self._column_ends) - 1)
+        ]
+        self._threads = min(self.num_workers, len(self._tiles))
         for _ in range(self._threads):
-            self._scratch.put(_Scratch(data, count, min(height, rows), min(width, columns)))
-        self._pool = ThreadPoolExecutor(self._threads) if self._threads > 1 else None
+            self._scratch.put(_Scratch(data, count, self.visit_iterations, width))
+        self._pool = ThreadPoolExecutor(self._threads - 1) if self._threads > 1 else None
 
     def _strips(self, cuts, shape):
         return np.zeros((max(cuts, 0), self.state.shape[0]) + shape, np.float32)
@@ -256,19 +164,27 @@ class TileEngine:
             self._pool.shutdown(cancel_futures=True)
 
     def _map(self, function, items):
-        """Run on the threads and wait; an exception waits for what is running, no more."""
-        if self._pool is None:
-            for item in items:
-                function(item)
-            return
-        futures = [self._pool.submit(function, item) for item in items]
+        """Results of ``function`` of every item, found on all threads, of which the caller's is one.
+
+        An exception waits for what is running, no more.
+        """
+        if self._pool is None or len(items) == 1:
+            return [function(item) for item in items]
+        futures = [self._pool.submit(function, item) for item in items[1:]]
+        results = [None] * len(items)
         try:
-            for future in futures:
-                future.result()
+            results[0] = function(items[0])
+            # What nobody has begun yet, from the end, where the others come last.
+            for k in range(len(items) - 1, 0, -1):
+                if futures[k - 1].cancel():
+                    results[k] = function(items[k])
+                else:
+                    results[k] = futures[k - 1].result()
         except BaseException:
             for future in futures:
                 future.cancel()
             raise
+        return results
 
     def map_rows(self, function, rows_per_band=64):
         """Results of ``function(first_row, end_row)`` for bands of rows, in order."""
@@ -276,9 +192,7 @@ class TileEngine:
         bands = max(self._threads, -(-rows // rows_per_band))
         ends = np.linspace(0, rows, min(bands, rows) + 1).round().astype(int)
         spans = list(zip(ends[:-1].tolist(), ends[1:].tolist()))
-        if self._pool is None:
-            return [function(*span) for span in spans]
-        return list(self._pool.map(lambda span: function(*span), spans))
+        return self._map(lambda span: function(*span), spans)
 
     def advance(self, steps, iterations, finish=True):
         """Advance the state.
@@ -287,7 +201,7 @@ class TileEngine:
         point, hence >= 0, and the dual fields lie in their balls. Without, more iterations of
         the same run are to follow.
         """
-        visits = math.ceil(iterations / self._halo) if self._halo else min(iterations, 1)
+        visits = math.ceil(iterations / self.visit_iterations)
         for visit in range(visits):
             count = iterations * (visit + 1) // visits - iterations * visit // visits
             last = finish and visit == visits - 1
@@ -296,54 +210,41 @@ class TileEngine:
 
     def _sweep(self, steps, iterations, last_relaxation):
         if self._halo:
-            cuts = self._row_ends[1:-1], self._column_ends[1:-1]
-            ends = np.linspace(0, len(self.state), self._threads + 1).astype(int).tolist()
+            cuts, image = (self._row_ends[1:-1], self._column_ends[1:-1]), self._image
+            size = image.row_strips.size + image.column_strips.size
+            parts = 1 if size < FEW else self._threads
+            ends = np.linspace(0, len(self.state), parts + 1).astype(int).tolist()
             self._map(
                 lambda part: save_strips(
-                    self.state, *cuts, self._halo, self._row_strips, self._column_strips, *part
+                    image.state, *cuts, self._halo, image.row_strips, image.column_strips, *part
                 ),
                 list(zip(ends[:-1], ends[1:])),
             )
-        tiles = [
-            (j, i) for j in range(len(self._row_ends) - 1) for i in range(len(self._column_ends) - 1)
-        ]
-        self._map(lambda tile: self._visit(tile, steps, iterations, last_relaxation), tiles)
+        self._map(lambda tile: self._visit(tile, steps, iterations, last_relaxation), self._tiles)
+
+    def _tile(self, row_index, column_index):
+        rows, columns = self.state.shape[1:]
+        row, row_end = self._row_ends[row_index : row_index + 2].tolist()
+        column, column_end = self._column_ends[column_index : column_index + 2].tolist()
+        return Tile(
+            max(row - self._halo, 0), min(row_end + self._halo, rows),
+            max(column - self._halo, 0), min(column_end + self._halo, columns),
+            row, row_end, column, column_end, row_index, column_index,
+        )  # fmt: skip
 
     def _visit(self, tile, steps, iterations, last_relaxation):
         rows, columns = self.state.shape[1:]
-        row, row_end = (int(self._row_ends[tile[0] + k]) for k in (0, 1))
-        column, column_end = (int(self._column_ends[tile[1] + k]) for k in (0, 1))
-        core = (row, row_end, column, column_end)
-        bounds = (
-            max(row - self._halo, 0),
-            min(row_end + self._halo, rows),
-            max(column - self._halo, 0),
-            min(column_end + self._halo, columns),
-        )
-        height, width = bounds[1] - bounds[0], bounds[3] - bounds[2]
+        top, bottom, left, right = self.borders
+        advance = advance_tv if self.regularization == "tv" else advance_tgv
         scratch = self._scratch.get()
         try:
-            load_state(
-                self.state, self._row_strips, self._column_strips, self._halo, bounds, core,
-                tile, scratch.state,
-            )  # fmt: skip
-            for source, target in zip(self.data, scratch.data):
-                if source.shape[0]:
-                    load(source, bounds[0], bounds[2], height, width, target)
-            fill_step_fields(
-                steps, scratch.data, height, width, len(scratch.data.anchor) > 0,
-                self.regularization == "tgv", scratch.step_fields,
-            )  # fmt: skip
-            advance = advance_tv if self.regularization == "tv" else advance_tgv
             advance(
-                scratch.state, scratch.data, steps, scratch.step_fields, iterations, last_relaxation,
-                height, _padded(width),
-                self.borders[0] and bounds[0] == 0,
-                self.borders[1] and bounds[1] == rows,
-                self.borders[2] and bounds[2] == 0,
-                width if self.borders[3] and bounds[3] == columns else 0,
-                scratch.workspace,
+                self._image, self.data, tile, steps, iterations, last_relaxation,
+                top and tile.row == 0,
+                bottom and tile.row_end == rows,
+                left and tile.column == 0,
+                columns - tile.column if right and tile.column_end == columns else 0,
+                scratch.state, scratch.data, scratch.step_fields, scratch.workspace,
             )  # fmt: skip
-            store_state(scratch.state, bounds, core, self.state)
         finally:
             self._scratch.put(scratch)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from hyperspy_fusedmm.solver._tiles import LARGEST_RELATIVE, SMALLEST_RELATIVE
+from hyperspy_fusedmm.solver._step_fields import LARGEST_RELATIVE, SMALLEST_RELATIVE
 from hyperspy_fusedmm.solver.operators import (
     adjoint_gradient,
     adjoint_symmetrized_gradient,

@@ -84,7 +84,7 @@ def run_kernel(pixels, fidelity, relaxation=1.0, before=None):
     steps = make_steps(elements, fidelity, newton=NEWTON_STEPS)._replace(
         chem=pixels.chem[:, 0].copy(), slope=pixels.loss[:, 0].copy()
     )
-    fields = StepFields(row, pixels.step[:, None], row, row, row)
+    fields = StepFields(**dict.fromkeys(StepFields._fields, row))._replace(prox=pixels.step[:, None])
     x = (0 * pixels.forward if before is None else before)[:, None].copy()
     r, bar = pixels.residual[None, None].copy(), np.zeros_like(pixels.forward[None])
     joint_prox_row(

@@ -5,7 +5,7 @@ import pytest
 from numba import njit
 from numba.core.errors import TypingError
 
-from hyperspy_fusedmm.solver._span import span
+from hyperspy_fusedmm.solver._span import ring_span, span
 
 
 @njit
@@ -14,6 +14,13 @@ def write(array, plane, row, first, count):
     for c in range(part.shape[0]):
         part[c] += c + 1
     return part.size
+
+
+@njit
+def write_in_ring(array, plane, row, first, count):
+    part = ring_span(array, plane, row, first, count)
+    for c in range(part.shape[0]):
+        part[c] += c + 1
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -25,9 +32,19 @@ def test_it_is_a_view_of_the_pixels_asked_for(dtype):
     np.testing.assert_array_equal(array, expected)
 
 
-def test_one_row_stands_for_all():
+@pytest.mark.parametrize("row, place", [(0, 0), (3, 3), (4, 0), (7, 3), (1006, 2)])
+def test_rows_of_a_ring_take_turns_and_its_last_is_not_used(row, place):
+    array = np.zeros((2, 5, 4))
+    write_in_ring(array, 1, row, 1, 2)
+    expected = np.zeros((2, 5, 4))
+    expected[1, place, 1:3] = [1, 2]
+    np.testing.assert_array_equal(array, expected)
+
+
+@pytest.mark.parametrize("row", [0, 1, 4, 17])
+def test_one_row_stands_for_all(row):
     array = np.zeros((2, 1, 5))
-    write(array, 1, 4, 0, 5)
+    write_in_ring(array, 1, row, 0, 5)
     np.testing.assert_array_equal(array, [[[0] * 5], [[1, 2, 3, 4, 5]]])
 
 

@@ -5,8 +5,8 @@ import pytest
 from reference import iterate
 
 from hyperspy_fusedmm.solver._rows import Data, Steps
-from hyperspy_fusedmm.solver._tiles import planes
-from hyperspy_fusedmm.solver.tile_engine import TileEngine
+from hyperspy_fusedmm.solver._tiles import most_iterations, planes
+from hyperspy_fusedmm.solver.tile_engine import PLACES, TileEngine
 
 
 def make_data(elements=3, shape=(40, 50), guided=False, varying=False, anchored=False, seed=0):
@@ -134,7 +134,7 @@ def test_several_iterations_of_a_visit_change_nothing(regularization, guided, it
     data, steps = make_data(shape=(90, 75), guided=guided, varying=True), make_steps()
     tiles = ([0, 40, 90], [0, 21, 50, 75])
     with TileEngine(data, regularization, tiles=tiles) as engine:
-        assert engine._halo == 16
+        assert engine._halo == most_iterations(PLACES, regularization)
     whole = run(data, steps, iterations, regularization, tiles=([0, 90], [0, 75]))
     tiled = run(data, steps, iterations, regularization, tiles=tiles)
     np.testing.assert_allclose(tiled, whole, rtol=0, atol=2e-5)
@@ -153,3 +153,25 @@ def test_part_of_an_image_with_a_halo_equals_the_whole_inside(regularization):
         engine.advance(steps, 20)
         inside = engine.state[:, 20:40, 20:]
     np.testing.assert_allclose(inside, whole[:, 30:50, 50:], rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("guided", [False, True])
+@pytest.mark.parametrize("regularization", ["tv", "tgv"])
+def test_what_a_thread_worked_on_before_does_not_matter(regularization, guided):
+    # The state of one tile must not leak into the next, which is narrower, through the rings.
+    data, steps = make_data(shape=(30, 190), guided=guided, varying=True), make_steps()
+    whole = run(data, steps, 6, regularization, tiles=([0, 30], [0, 190]))
+    tiles = ([0, 30], [0, 120, 140, 190])
+    found = run(data, steps, 6, regularization, tiles=tiles, num_workers=1)
+    np.testing.assert_allclose(found, whole, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("iterations", [1, most_iterations(PLACES, "tv")])
+def test_images_of_more_rows_than_a_ring_has_places(iterations):
+    shape = (5 * PLACES, 3)
+    data, steps = make_data(elements=1, shape=shape), make_steps(elements=1)
+    expected = np.zeros((planes(1, "tv"),) + shape)
+    expected[:1] = data.counts
+    expected = iterate(expected, data, steps, iterations, "tv")
+    found = run(data, steps, iterations, "tv", tiles=([0, shape[0]], [0, 3]))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=5e-5)
