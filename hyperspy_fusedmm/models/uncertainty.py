@@ -343,8 +343,8 @@ class Uncertainty(Composition):
 
     def _error_maps(self, values, what):
         """Errors (E, R, C) in the units of the objective, as a signal like the fused maps."""
-        scale = self._setup["map_scale"][:, np.newaxis, np.newaxis]
-        maps = self._like_maps((values * scale).astype(np.float32))
+        scale = self._setup["map_scale"][:, np.newaxis, np.newaxis].astype(np.float32)
+        maps = self._like_maps((values * scale).astype(np.float32, copy=False))
         maps.metadata.General.title = f"{self.signal.metadata.General.title} ({what})".strip()
         maps.metadata.set_item("FusedMultiModal", self._provenance())
         # A background is that of what was measured.

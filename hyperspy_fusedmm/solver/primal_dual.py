@@ -15,7 +15,7 @@ from .tile_engine import TileEngine
 
 __all__ = ["Scaled", "Solution", "State", "solve_linear"]
 
-RELAXATION = 1.8
+RELAXATION = {"tv": 1.9, "tgv": 1.7}
 # Newton steps of the prox in the first iterations, up to the first look at the gap, and later,
 # when the residual of the last iteration is close to the root.
 FIRST_NEWTON_STEPS, NEWTON_STEPS = 3, 1
@@ -23,7 +23,7 @@ FIRST_NEWTON_STEPS, NEWTON_STEPS = 3, 1
 FIRST_FROM_STATE = 4
 # Primal over dual steps at a noise as large as the mean, and the power of the noise that it follows:
 # noisy maps move far. Found on simulated specimens from 0.1 to 20 counts per pixel, and on recordings.
-BALANCE = {"tv": 0.4, "tgv": 0.2}
+BALANCE = {"tv": 0.3, "tgv": 0.14}
 NOISE_EXPONENT = 0.75
 # Dual fields reach this many times the derivatives of the data terms: those of many pixels add up.
 STRONGEST_PULL = 5.0
@@ -221,7 +221,7 @@ class Scaled:
             nearness=np.float32(nearness),
             curvature_ratio=np.float32(CURVATURE_RATIO),
             slope_unit=np.float32(SLOPE_UNIT),
-            relaxation=np.float32(RELAXATION),
+            relaxation=np.float32(RELAXATION[self.problem.regularization]),
             newton=NEWTON_STEPS,
         )
 

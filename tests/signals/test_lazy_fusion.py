@@ -59,8 +59,10 @@ def assert_equal_maps(lazy, eager):
 @pytest.mark.parametrize("rule", ["uniform", "pilot"])
 def test_numbers_of_eager(scan, regularization, guided, lambda_haadf, rule):
     maps, haadf = scan
+    # Without the image dual fields are scaled down, in chunks by parts that suit the end of a run.
+    iterations = 30 if lambda_haadf else 120
     options = OPTIONS | {
-        "tolerance": 0, "max_iterations": 30, "regularization": regularization, "guided": guided,
+        "tolerance": 0, "max_iterations": iterations, "regularization": regularization, "guided": guided,
         "lambda_haadf": lambda_haadf, "regularization_weights": rule,
     }  # fmt: skip
     eager = maps.fuse(haadf, **options)
@@ -71,10 +73,9 @@ def test_numbers_of_eager(scan, regularization, guided, lambda_haadf, rule):
     assert isinstance(lazy, fmm.ElementMaps) and not lazy._lazy
     assert_equal_maps(lazy, eager)
     told, expected = lazy.metadata.FusedMultiModal, eager.metadata.FusedMultiModal
-    assert told.iterations == 30
+    assert told.iterations == iterations
     np.testing.assert_array_equal(told.count_slope, expected.count_slope)
-    # Without the image dual fields are scaled down, in chunks by parts that suit the end of a run.
-    assert 0.99 * expected.gap < told.gap < (1.01 if lambda_haadf else 1.6) * expected.gap
+    assert 0.99 * expected.gap < told.gap < (1.01 if lambda_haadf else 1.1) * expected.gap
     for name in ("haadf", "chem", "regularization", "total"):
         assert told.objective[name] == pytest.approx(expected.objective[name], rel=1e-4, abs=1e-9)
     np.testing.assert_allclose(told.kept_counts, expected.kept_counts, rtol=1e-5)
