@@ -103,8 +103,6 @@ def main():
 
 def run(case):
     """Nanoseconds per voxel of an iteration, and of the two sweeps, measured in turn."""
-
-
     engine, steps = prepare(case)
     voxels = case["elements"] * case["side"] ** 2
     # Whole visits of the tiles, at least two.
