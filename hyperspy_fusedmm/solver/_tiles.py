@@ -113,24 +113,15 @@ class Workspace(NamedTuple):
 @kernel
 def load_data_row(source, tile, row, once, data):
     """Load what has a row for every row of the image, or, with ``once``, what has one for all."""
-    if once == (data.counts.shape[1] == 1):
-        load_row(source.counts, tile, row, data.counts)
-    if once == (data.spread.shape[1] == 1):
-        load_row(source.spread, tile, row, data.spread)
-    if once == (data.strength.shape[1] == 1):
-        load_row(source.strength, tile, row, data.strength)
-    if once == (data.weights.shape[1] == 1):
-        load_row(source.weights, tile, row, data.weights)
-    if once == (data.target.shape[1] == 1):
-        load_row(source.target, tile, row, data.target)
-    if once == (data.rho.shape[1] == 1):
-        load_row(source.rho, tile, row, data.rho)
-    if once == (data.guide.shape[1] == 1):
-        load_row(source.guide, tile, row, data.guide)
-    if once == (data.anchor.shape[1] == 1):
-        load_row(source.anchor, tile, row, data.anchor)
-    if once == (data.pull.shape[1] == 1):
-        load_row(source.pull, tile, row, data.pull)
+    load_row(source.counts, tile, row, once, data.counts)
+    load_row(source.spread, tile, row, once, data.spread)
+    load_row(source.strength, tile, row, once, data.strength)
+    load_row(source.weights, tile, row, once, data.weights)
+    load_row(source.target, tile, row, once, data.target)
+    load_row(source.rho, tile, row, once, data.rho)
+    load_row(source.guide, tile, row, once, data.guide)
+    load_row(source.anchor, tile, row, once, data.anchor)
+    load_row(source.pull, tile, row, once, data.pull)
 
 
 @kernel

@@ -71,8 +71,13 @@ def clear_row(ring, row):
 
 
 @kernel
-def load_row(source, tile, row, ring):
-    """Copy row ``row`` of a tile, which counts from 1, and clear the padding beside it."""
+def load_row(source, tile, row, once, ring):
+    """Copy row ``row`` of a tile, which counts from 1, and clear the padding beside it.
+
+    With ``once`` only if the ring has one row for all, without only if it has not.
+    """
+    if once != (ring.shape[1] == 1):
+        return
     width = tile.column_end - tile.column
     from_row = min(tile.row + row - 1, source.shape[1] - 1)
     for plane in range(source.shape[0]):

@@ -125,17 +125,15 @@ class TileEngine:
         count = planes(elements, regularization)
         self.state = np.zeros((count, rows, columns), np.float32) if state is None else state
         self.num_workers = max(1, num_workers or CPU_COUNT)
-        self.visit_iterations = most_iterations(PLACES, regularization)
-        halo = self.visit_iterations
+        most = most_iterations(PLACES, regularization)
         if tiles is None:
-            across = column_cuts(columns, halo)
-            tiles = row_cuts(rows, len(across) - 1, self.num_workers, halo), across
+            across = column_cuts(columns, most)
+            tiles = row_cuts(rows, len(across) - 1, self.num_workers, most), across
         self._row_ends, self._column_ends = (np.asarray(t, int) for t in tiles)
         several = len(self._row_ends) > 2 or len(self._column_ends) > 2
         smallest = min(int(np.diff(ends).min()) for ends in (self._row_ends, self._column_ends))
-        if several:
-            self.visit_iterations = min(halo, smallest)
-        self._halo = self.visit_iterations if several else 0
+        self._halo = min(most, smallest) if several else 0
+        self.visit_iterations = self._halo or most
         self._image = Image(
             self.state,
             self._strips(len(self._row_ends) - 2, (2 * self._halo, columns)),
