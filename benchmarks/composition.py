@@ -16,6 +16,7 @@ import argparse
 import warnings
 
 import numpy as np
+from error_coverage import OBJECT, drawing_from, regions
 
 import hyperspy_fusedmm as fmm
 
@@ -27,8 +28,6 @@ SPECIMENS = {
 }
 STOICHIOMETRY_DOSES = (0.1, 0.3, 1.0, 3.0, 10.0)
 COVERAGE_DOSES = (1.0, 10.0)
-OBJECT = 0.05
-BLOCK = 16
 
 
 def fitted(specimen):
@@ -74,18 +73,7 @@ def stoichiometry(name, dose, size, seed):
     }  # fmt: skip
 
 
-def regions(inside):
-    """Masks of the square regions that the specimen fills by more than half."""
-    rows, columns = inside.shape
-    for r in range(0, rows - BLOCK + 1, BLOCK):
-        for c in range(0, columns - BLOCK + 1, BLOCK):
-            mask = np.zeros_like(inside)
-            mask[r : r + BLOCK, c : c + BLOCK] = True
-            if inside[mask].mean() > 0.5:
-                yield mask
-
-
-def coverage(name, dose, size, seed):
+def coverage(name, dose, size, seed, ideal):
     """Ratios of true deviation to standard error, per element: of pixels and of regions."""
     simulate, options, _ = SPECIMENS[name]
     specimen = simulate(shape=(size, size), dose=dose, seed=seed, **options)
@@ -93,7 +81,8 @@ def coverage(name, dose, size, seed):
     truth = specimen.truth.data.astype(float)
     inside = truth.sum(axis=0) > OBJECT * truth.sum(axis=0).max()
     model = fitted(specimen)
-    percent, error = model.atomic_percent(return_error=True, show_progressbar=False)
+    with drawing_from(truth if ideal else None):
+        percent, error = model.atomic_percent(return_error=True, show_progressbar=False)
     deviation = percent.data - fractions(truth, sensitivities)
     pixels = {}
     of_regions = {element: [] for element in specimen.elements}
@@ -138,7 +127,9 @@ def print_coverage(chosen):
     print("specimen     el.    dose    95  68  error  deviation   95  68  error  deviation")
     for name in chosen.specimens:
         for dose in chosen.doses or COVERAGE_DOSES:
-            found = [coverage(name, dose, chosen.size, seed) for seed in chosen.seeds]
+            found = [
+                coverage(name, dose, chosen.size, seed, chosen.ideal) for seed in chosen.seeds
+            ]
             for element in found[0][0]:
                 cells = []
                 for kind in (0, 1):
@@ -161,6 +152,8 @@ def main():
     parser.add_argument("--seeds", nargs="+", type=int, default=[201, 202])
     parser.add_argument("--tables", nargs="+", choices=("stoichiometry", "coverage"),
                         default=["stoichiometry", "coverage"])  # fmt: skip
+    parser.add_argument("--ideal", action="store_true",
+                        help="errors from a bootstrap that draws from the truth")  # fmt: skip
     chosen = parser.parse_args()
     warnings.simplefilter("ignore")
     if "stoichiometry" in chosen.tables:

@@ -41,7 +41,7 @@ __all__ = ["Bootstrap", "bootstrap"]
 # and 0.4, 95 % with 0.8 and 0.3, 98 % with the three of a linear smoother (particles, lattice and film, 0.3 and 3
 # counts per pixel).
 PILOT_STRENGTHS = (0.8, 0.35)
-# The measured maps contradict the fused ones at a pixel where their mean differs by so many standard deviations.
+# The measured maps contradict the fused ones where their means differ by more than so many standard deviations.
 SIGNIFICANT = 2.0
 # Least value of the pilot, in counts per area that the data resolve. From exact zeros nothing but
 # zeros would be drawn, and they would come out as known without error.
@@ -138,7 +138,8 @@ class Bootstrap:
 
         Errors of neighbouring pixels are alike, so this is more than that of independent pixels.
         Nothing can be smoothed here; it is widened by Student's t instead, so that
-        +-1.96 standard errors hold 95 % with any number of replicates.
+        +-1.96 standard errors hold 95 % with any number of replicates. Where the mean of the counts
+        contradicts that of the map, the excess is in it, as ``misfit`` is in the errors of pixels.
 
         Parameters
         ----------
@@ -152,7 +153,7 @@ class Bootstrap:
         degrees = len(means) - 1
         widening = t.ppf(0.975, degrees) / norm.ppf(0.975)
         misfit = self.residual[:, mask].mean(axis=1, dtype=float) ** 2
-        misfit -= self.noise[:, mask].mean(axis=1, dtype=float) / mask.sum()
+        misfit -= SIGNIFICANT**2 * self.noise[:, mask].mean(axis=1, dtype=float) / mask.sum()
         return np.sqrt(widening**2 * (means**2).mean(axis=0) + np.maximum(misfit, 0.0))
 
 
@@ -168,6 +169,7 @@ def bootstrap(
     tolerance=TOLERANCE,
     max_iterations=MAX_ITERATIONS,
     keep_counts=False,
+    pilot=None,
 ):
     """Errors of the solution of a `FusionProblem`.
 
@@ -196,6 +198,9 @@ def bootstrap(
         Of every refit.
     keep_counts : bool, default False
         Whether refits keep the counts of each map, as `solve` does.
+    pilot : (E, R, C) array, optional
+        Maps to draw from, in place of those that are found from the problem. With the truth of a
+        simulation the errors are as right as this method can make them.
 
     Returns
     -------
@@ -220,13 +225,13 @@ def bootstrap(
     >>> bool(0.1 < errors.standard_error.mean() < 1)
     True
     """
-    _check(problem, maps, replicates, seed, num_workers, weights_covariance)
+    _check(problem, maps, pilot, replicates, seed, num_workers, weights_covariance)
     widths = data_widths(problem)
     options = {
         "tolerance": tolerance, "max_iterations": max_iterations, "keep_counts": keep_counts,
     }  # fmt: skip
-    pilot, state = _pilot(problem, maps, {**options, "num_workers": num_workers})
-    pilot = _lifted(problem, pilot, widths)
+    found, state = _pilot(problem, maps, {**options, "num_workers": num_workers})
+    pilot = _lifted(problem, found if pilot is None else np.asarray(pilot, np.float32), widths)
     image = None if problem.haadf is None else problem.haadf_model(pilot)
     errors = np.empty((int(replicates),) + pilot.shape, np.float32)
     root = None if image is None else _root(weights_covariance)
@@ -262,12 +267,13 @@ class _Stopped(Exception):
     """Ends refits that are no longer wanted."""
 
 
-def _check(problem, maps, replicates, seed, num_workers, covariance):
-    if np.shape(maps) != problem.maps.shape:
-        raise ValueError(
-            f"maps must have the shape {problem.maps.shape} of the measured maps; "
-            f"their shape is {np.shape(maps)}."
-        )
+def _check(problem, maps, pilot, replicates, seed, num_workers, covariance):
+    for name, array in (("maps", maps), ("pilot", maps if pilot is None else pilot)):
+        if np.shape(array) != problem.maps.shape:
+            raise ValueError(
+                f"{name} must have the shape {problem.maps.shape} of the measured maps; "
+                f"their shape is {np.shape(array)}."
+            )
     for name, value, least in (
         ("replicates", replicates, 2),
         ("seed", seed, 0),

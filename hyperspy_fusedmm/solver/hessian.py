@@ -11,7 +11,10 @@ References
 .. [1] Schwartz et al., npj Comput. Mater. 8, 16 (2022).
 """
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
+from dask.system import CPU_COUNT
 from numba import njit
 
 from ._rows import GAUSSIAN, POISSON
@@ -19,113 +22,140 @@ from ._rows import GAUSSIAN, POISSON
 __all__ = ["INFORMATION", "hessian_covariance", "hessian_variance"]
 
 INFORMATION = ("observed", "expected")
-# Stands for the infinite variance of a likelihood without curvature. Squares of it and of the
-# precision of any HAADF image stay finite in double precision.
+# Stands for the infinite variance of a likelihood without curvature where covariances are found. Squares of
+# it and of the precision of any HAADF image stay finite in double precision.
 UNKNOWN = 1e60
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def _slopes(x, weight, gamma, power):
-    """Change of the HAADF intensity with each map at one row, (C,)."""
-    slopes = np.full(x.shape[0], weight)
-    if power:
-        for c in range(x.shape[0]):
-            slopes[c] *= gamma * (weight * max(x[c], 0.0)) ** (gamma - 1.0)
-    return slopes
+# Fewer numbers than this are not worth a thread of their own.
+LEAST_BAND = 1 << 17
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _row_terms(
-    r, x, counts, background, noise, poisson, chem, weights, gamma, power, precision, observed
-):
-    """Slopes of the HAADF image and variances by the likelihood alone at one row, (E, C) each."""
+    r, x, counts, background, noise, poisson, chem, weights, gamma, power, precision, observed,
+    slopes, information, free,
+):  # fmt: skip
+    """Slopes of the HAADF image and information of the likelihood alone at one row, (E, C) each.
+
+    ``free`` (C,) is 1 per element that only the HAADF image determines, 2 if not even that does.
+    """
     elements, columns = x.shape[0], x.shape[2]
-    slopes, variances = np.empty((elements, columns)), np.empty((elements, columns))
-    # 1 per element that only the HAADF image determines, 2 if not even that does.
-    free = np.zeros(columns, np.int64)
+    zero, one, two = np.float32(0), np.float32(1), np.float32(2)
     rho = precision[min(r, precision.shape[0] - 1)]
+    free[:] = zero
     for e in range(elements):
-        slopes[e] = _slopes(x[e, r], weights[e], gamma, power)
+        weight, slope, values, known = weights[e], slopes[e], x[e, r], information[e]
+        slope[:] = weight
+        if power:
+            for c in range(columns):
+                slope[c] *= gamma * (weight * max(values[c], zero)) ** (gamma - one)
         if not poisson[e]:
             level = noise[e, min(r, noise.shape[1] - 1)]
             for c in range(columns):
-                variances[e, c] = level[c] ** 2 / chem
+                known[c] = chem / (level[c] * level[c])
+        elif observed:
+            level, found = background[e, min(r, background.shape[1] - 1)], counts[e, r]
+            for c in range(columns):
+                mean = max(values[c], zero) + level[c]
+                nothing = found[c] == zero
+                known[c] = zero if nothing else found[c] * chem / (mean * mean)
+                unseen = two if rho[c] * slope[c] * slope[c] == zero else one
+                free[c] += unseen if nothing else zero
         else:
             level = background[e, min(r, background.shape[1] - 1)]
             for c in range(columns):
-                mean = max(x[e, r, c], 0.0) + level[c]
-                found = np.float64(counts[e, r, c])
-                if observed:
-                    nothing = found == 0
-                    variances[e, c] = UNKNOWN if nothing else mean * mean / (found * chem)
-                    unseen = rho[c] * slopes[e, c] ** 2 == 0
-                    free[c] += nothing * (1 + unseen)
-                else:
-                    variances[e, c] = mean / chem
+                known[c] = chem / (max(values[c], zero) + level[c])
     if observed:
-        for c in range(columns):
-            if free[c] > 1:
-                for e in range(elements):
-                    if poisson[e]:
-                        level = background[e, min(r, background.shape[1] - 1)]
-                        mean = max(x[e, r, c], 0.0) + level[c]
-                        variances[e, c] = mean / chem
-    return slopes, variances
+        for e in range(elements):
+            if poisson[e]:
+                level, values = background[e, min(r, background.shape[1] - 1)], x[e, r]
+                known = information[e]
+                for c in range(columns):
+                    expected = chem / (max(values[c], zero) + level[c])
+                    known[c] = expected if free[c] > one else known[c]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _variance(
-    x, counts, background, noise, poisson, chem, weights, gamma, power, precision, observed, out
-):
+    x, counts, background, noise, poisson, chem, weights, gamma, power, precision, observed,
+    out, first, end,
+):  # fmt: skip
     elements, columns = x.shape[0], x.shape[2]
-    shares, others = np.empty((elements, columns)), np.empty(columns)
-    for r in range(x.shape[1]):
-        slopes, variances = _row_terms(
+    slopes = np.empty((elements, columns), np.float32)
+    information, shares = np.empty_like(slopes), np.empty_like(slopes)
+    free, others = np.empty(columns, np.float32), np.empty(columns, np.float32)
+    zero, one = np.float32(0), np.float32(1)
+    for r in range(first, end):
+        _row_terms(
             r, x, counts, background, noise, poisson, chem, weights, gamma, power, precision,
-            observed,
+            observed, slopes, information, free,
         )  # fmt: skip
         rho = precision[min(r, precision.shape[0] - 1)]
         for e in range(elements):
+            # The information of the image, and over that of the counts, which may be none.
+            slope, known, share = slopes[e], information[e], shares[e]
             for c in range(columns):
-                shares[e, c] = rho[c] * slopes[e, c] ** 2 * variances[e, c]
+                slope[c] = rho[c] * slope[c] * slope[c]
+                share[c] = zero if slope[c] == zero else slope[c] / known[c]
         for e in range(elements):
             # Not the sum over all less its own, which may be infinitely larger than the rest.
-            others[:] = 1.0
+            others[:] = one
             for j in range(elements):
                 if j != e:
                     for c in range(columns):
                         others[c] += shares[j, c]
+            by_image, known, found = slopes[e], information[e], out[e, r]
             for c in range(columns):
-                out[e, r, c] = variances[e, c] * (others[c] / (others[c] + shares[e, c]))
+                found[c] = one / (known[c] + by_image[c] / others[c])
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _covariance(
-    x, counts, background, noise, poisson, chem, weights, gamma, power, precision, observed, out
-):
+    x, counts, background, noise, poisson, chem, weights, gamma, power, precision, observed,
+    out, first, end,
+):  # fmt: skip
     elements, columns = x.shape[0], x.shape[2]
-    for r in range(x.shape[1]):
-        slopes, variances = _row_terms(
+    slopes = np.empty((elements, columns), np.float32)
+    information, free = np.empty_like(slopes), np.empty(columns, np.float32)
+    variance = np.empty(elements)
+    for r in range(first, end):
+        _row_terms(
             r, x, counts, background, noise, poisson, chem, weights, gamma, power, precision,
-            observed,
+            observed, slopes, information, free,
         )  # fmt: skip
         rho = precision[min(r, precision.shape[0] - 1)]
         for c in range(columns):
             q = rho[c]
             total = 1.0
             for e in range(elements):
-                total += q * slopes[e, c] ** 2 * variances[e, c]
+                known = np.float64(information[e, c])
+                variance[e] = UNKNOWN if known == 0 else 1 / known
+                total += q * slopes[e, c] ** 2 * variance[e]
             for i in range(elements):
                 for j in range(i + 1, elements):
-                    shared = q * slopes[i, c] * variances[i, c] * slopes[j, c] / total
-                    out[i, j, r, c] = out[j, i, r, c] = -shared * variances[j, c]
+                    shared = q * slopes[i, c] * variance[i] * slopes[j, c] / total
+                    out[i, j, r, c] = out[j, i, r, c] = -shared * variance[j]
+
+
+def _on_all_rows(kernel, arguments, out):
+    """Run a kernel on bands of rows, one per processor where there is enough to do."""
+    rows = out.shape[-2]
+    bands = max(min(CPU_COUNT, out.size // LEAST_BAND, rows), 1)
+    ends = [rows * k // bands for k in range(bands + 1)]
+    if bands == 1:
+        kernel(*arguments, out, 0, rows)
+        return
+    with ThreadPoolExecutor(bands - 1) as pool:
+        others = [pool.submit(kernel, *arguments, out, *pair) for pair in zip(ends[1:-1], ends[2:])]
+        kernel(*arguments, out, 0, ends[1])
+        for other in others:
+            other.result()
 
 
 def _arguments(problem, maps, information):
     """Arrays of the kernels: what is the same for all rows keeps one."""
     if information not in INFORMATION:
         raise ValueError(f"information must be one of {INFORMATION}; it is {information!r}.")
-    maps = np.asarray(maps)
+    maps = np.asarray(maps, dtype=np.float32)
     if maps.shape != problem.maps.shape:
         raise ValueError(
             f"maps must have the shape {problem.maps.shape} of the measured maps; "
@@ -134,7 +164,7 @@ def _arguments(problem, maps, information):
     fidelity = [{"poisson": POISSON, "gaussian": GAUSSIAN}[f] for f in problem.fidelity]
     precision = problem.lambda_haadf / np.atleast_2d(np.asarray(problem.haadf_noise, float)) ** 2
     background, noise, precision = (
-        np.ascontiguousarray(np.broadcast_to(a, a.shape[:-1] + maps.shape[-1:]), dtype=float)
+        np.ascontiguousarray(np.broadcast_to(a, a.shape[:-1] + maps.shape[-1:]), dtype=np.float32)
         for a in (problem.background, problem.noise, precision)
     )
     return (
@@ -143,9 +173,9 @@ def _arguments(problem, maps, information):
         background,
         noise,
         np.array(fidelity) == POISSON,
-        float(problem.lambda_chem),
-        np.asarray(problem.weights, dtype=float),
-        float(problem.gamma),
+        np.float32(problem.lambda_chem),
+        np.asarray(problem.weights, dtype=np.float32),
+        np.float32(problem.gamma),
         problem.forward == "power",
         precision,
         information == "observed",
@@ -191,7 +221,7 @@ def hessian_variance(problem, maps, information="observed"):
     """
     arguments = _arguments(problem, maps, information)
     out = np.empty(problem.maps.shape, np.float32)
-    _variance(*arguments, out)
+    _on_all_rows(_variance, arguments, out)
     return out
 
 
@@ -211,6 +241,6 @@ def hessian_covariance(problem, maps, information="observed"):
     arguments = _arguments(problem, maps, information)
     elements = problem.maps.shape[0]
     out = np.empty((elements,) + problem.maps.shape, np.float32)
-    _covariance(*arguments, out)
+    _on_all_rows(_covariance, arguments, out)
     out[np.arange(elements), np.arange(elements)] = hessian_variance(problem, maps, information)
     return out

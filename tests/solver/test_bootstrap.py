@@ -1,5 +1,7 @@
 """Errors from refits: reproducible, of the right size, and finite where nothing was counted."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
@@ -126,12 +128,25 @@ def test_error_of_a_region_is_that_of_its_mean(errors):
     region = errors.region_error(mask)
     assert (region < errors.standard_error[:, mask].mean(axis=1)).all()
     rms = np.sqrt((errors.errors[:, :, 4, 5] ** 2).mean(axis=0))
+    agreed = replace(errors, residual=np.zeros_like(errors.residual))
     # Student's t with 5 degrees of freedom: 2.571 in place of 1.960.
-    # What was measured there lies off by chance as well: that counts beyond its noise only.
-    misfit = np.maximum(errors.residual[:, 4, 5] ** 2 - errors.noise[:, 4, 5], 0)
-    np.testing.assert_allclose(
-        errors.region_error(one), np.hypot(2.5706 / 1.9600 * rms, np.sqrt(misfit)), rtol=1e-3
-    )
+    np.testing.assert_allclose(agreed.region_error(one), 2.5706 / 1.9600 * rms, rtol=1e-3)
+
+
+@pytest.mark.parametrize("deviations, excess", [(0.0, 0.0), (1.9, 0.0), (3.0, 5.0), (-10.0, 96.0)])
+def test_counts_that_contradict_the_mean_of_a_region_widen_its_error(errors, deviations, excess):
+    """A mean of counts scatters by chance: only what is beyond two standard deviations says something."""
+    mask = np.zeros(SHAPE[1:], bool)
+    mask[2:9, 3:12] = True
+    variance = errors.noise[:, mask].mean(axis=1) / mask.sum()
+
+    def with_residual(size):
+        residual = np.zeros_like(errors.residual) + size[:, None, None].astype(np.float32)
+        return replace(errors, residual=residual).region_error(mask)
+
+    found = with_residual(deviations * np.sqrt(variance))
+    expected = np.sqrt(with_residual(0 * variance) ** 2 + excess * variance)
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0, 9.0])
@@ -140,6 +155,15 @@ def test_the_pilot_is_rougher_than_the_maps(smoothing):
     kept = np.mean([1 / (1 + strength * smoothing) for strength in PILOT_STRENGTHS])
     assert (1 + smoothing) ** -1.0 <= kept <= (1 + smoothing) ** -0.5
     assert smoothing == 0 or kept > 1.03 / (1 + smoothing)
+
+
+def test_the_maps_to_draw_from_can_be_given(problem, maps, errors):
+    given = bootstrap(problem, maps, replicates=6, pilot=errors.pilot)
+    np.testing.assert_array_equal(given.errors, errors.errors)
+    other = bootstrap(problem, maps, replicates=6, pilot=2 * errors.pilot)
+    np.testing.assert_array_equal(other.pilot, 2 * errors.pilot)
+    with pytest.raises(ValueError, match="pilot must have the shape"):
+        bootstrap(problem, maps, pilot=maps[:1])
 
 
 @pytest.mark.parametrize("regularization, strength", [("tv", 1.0), ("tgv", 1.5)])
