@@ -41,9 +41,9 @@ __all__ = ["Disturbance", "Risk", "disturbed", "draws_of", "mean_risk", "risk"]
 # of them these are: more are taken then, up to the largest share, though the error of fits that follow few
 # counts closely is underestimated then, for their neighbours are taken with them.
 HELD_OUT, LARGEST_HELD_OUT, MANY_COUNTS = 0.1, 0.3, 5000
-# Most draws that an estimate is the mean of, where counts are few, and most pixels of all draws together:
-# more would take long.
-MOST_DRAWS, MOST_PIXELS = 3, 3 * 128**2
+# Draws that an estimate is the mean of, more where counts are few, and most pixels of all draws together: more
+# would take long, and of large images one draw tells enough.
+LEAST_DRAWS, MOST_DRAWS, MOST_PIXELS = 2, 3, 3 * 128**2
 # Standard deviation of the disturbance of Gaussian maps in units of their noise.
 GAUSSIAN_DISTURBANCE = 0.3
 # A fit is not taken to be below this part of the mean count in logarithms: a count where none was
@@ -104,7 +104,7 @@ def held_out(total):
 
 def draws_of(totals, pixels):
     """Number of draws for maps of so many counts, an array that may be empty, and so many pixels."""
-    wanted = np.ceil(MANY_COUNTS / max(np.min(totals, initial=np.inf), 1))
+    wanted = max(np.ceil(MANY_COUNTS / max(np.min(totals, initial=np.inf), 1)), LEAST_DRAWS)
     return int(max(min(wanted, MOST_DRAWS, MOST_PIXELS // pixels), 1))
 
 

@@ -83,7 +83,7 @@ FORMS = (
 # The forms that are usually best, at few counts and else; others must be better by so many standard deviations.
 FEW_COUNTS, MORE_COUNTS, CAUTION = Form("tv", True, True), Form("tgv", True, True), 1.0
 # Counts are few that leave the difference of these two open by more than this part of the squared error.
-FEW = 0.08
+FEW = 0.05
 # A form is evidently worse than another by so many standard deviations; its weights are not refined then.
 # Smaller parts of the squared error do not matter.
 EVIDENT, SLIGHT = 2.0, 0.02

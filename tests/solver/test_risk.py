@@ -116,9 +116,8 @@ def test_mean_of_several_draws_scatters_less():
     assert np.all(np.abs(several.mean(axis=0) - single.mean(axis=0)) < 1.5 * error)
 
 
-def test_few_counts_are_drawn_several_times():
+def test_few_counts_are_drawn_more_often_and_large_images_once():
     pixels = 128**2
-    assert draws_of(np.array([]), pixels) == draws_of(np.array([5e3, 1e9]), pixels) == 1
-    assert draws_of(np.array([4e3, 1e9]), pixels) == 2
+    assert draws_of(np.array([]), pixels) == draws_of(np.array([4e3, 1e9]), pixels) == 2
     assert draws_of(np.array([0.0, 5.0]), pixels) == draws_of(np.array([100.0]), pixels) == 3
     assert draws_of(np.array([100.0]), 4 * pixels) == 1
