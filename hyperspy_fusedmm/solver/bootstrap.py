@@ -29,6 +29,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
+from scipy.signal import oaconvolve
 from scipy.stats import norm, t
 
 from .resolution import data_widths, resolved_pixels
@@ -41,8 +42,9 @@ __all__ = ["Bootstrap", "bootstrap"]
 # and 0.4, 95 % with 0.8 and 0.3, 98 % with the three of a linear smoother (particles, lattice and film, 0.3 and 3
 # counts per pixel).
 PILOT_STRENGTHS = (0.8, 0.35)
-# The measured maps contradict the fused ones where their means differ by more than so many standard deviations.
-SIGNIFICANT = 2.0
+# The measured maps contradict the fused ones where their means differ by more than so many standard deviations, and
+# all over the image where the mean square of such differences is so many standard deviations above what noise gives.
+SIGNIFICANT, SIGNIFICANT_ON_AVERAGE = 2.0, 1.0
 # Least value of the pilot, in counts per area that the data resolve. From exact zeros nothing but
 # zeros would be drawn, and they would come out as known without error.
 LEAST_COUNTS = 0.5
@@ -138,8 +140,9 @@ class Bootstrap:
 
         Errors of neighbouring pixels are alike, so this is more than that of independent pixels.
         Nothing can be smoothed here; it is widened by Student's t instead, so that
-        +-1.96 standard errors hold 95 % with any number of replicates. Where the mean of the counts
-        contradicts that of the map, the excess is in it, as ``misfit`` is in the errors of pixels.
+        +-1.96 standard errors hold 95 % with any number of replicates. By how much means of the counts
+        contradict those of the map, in this region or in regions of this shape on average, is in it, as
+        ``misfit`` is in the errors of pixels.
 
         Parameters
         ----------
@@ -152,9 +155,31 @@ class Bootstrap:
         means = self.errors[:, :, mask].mean(axis=2, dtype=float)
         degrees = len(means) - 1
         widening = t.ppf(0.975, degrees) / norm.ppf(0.975)
-        misfit = self.residual[:, mask].mean(axis=1, dtype=float) ** 2
-        misfit -= SIGNIFICANT**2 * self.noise[:, mask].mean(axis=1, dtype=float) / mask.sum()
-        return np.sqrt(widening**2 * (means**2).mean(axis=0) + np.maximum(misfit, 0.0))
+        return np.sqrt(widening**2 * (means**2).mean(axis=0) + self._contradicted(mask))
+
+    def _contradicted(self, mask):
+        """Squared difference of the means of counts and map over a region that noise does not explain, (E,).
+
+        One mean of few counts tells little. Those of the region wherever it fits into the image tell what is to be
+        expected of it, as a part of its noise.
+        """
+        pixels = int(mask.sum())
+        rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+        region = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        kernel = region[::-1, ::-1] / pixels
+        found = np.empty(len(self.residual))
+        for e, (residual, noise) in enumerate(zip(self.residual, self.noise)):
+            means = oaconvolve(residual.astype(float), kernel, "valid")
+            variances = oaconvolve(noise.astype(float), kernel, "valid") / pixels
+            # Regions that overlap are no new evidence.
+            independent = max(means.size / pixels, 1.0)
+            doubt = np.sqrt(2 * (variances**2).mean() / independent)
+            excess = (means**2 - variances).mean() - SIGNIFICANT_ON_AVERAGE * doubt
+            variance = noise[mask].mean(dtype=float) / pixels
+            single = residual[mask].mean(dtype=float) ** 2 - SIGNIFICANT**2 * variance
+            usual = excess * variance / max(variances.mean(), 1e-300)
+            found[e] = max(single, usual, 0.0)
+        return found
 
 
 def bootstrap(

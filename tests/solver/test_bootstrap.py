@@ -13,7 +13,6 @@ from hyperspy_fusedmm.solver import (
     solve,
     upper_limit,
 )
-from hyperspy_fusedmm.solver.bootstrap import PILOT_STRENGTHS
 from hyperspy_fusedmm.solver.smoothing import BLUR_WIDTHS, kernel_energy
 from hyperspy_fusedmm.solver.upper_limit import poisson_limit
 
@@ -141,7 +140,7 @@ def test_counts_that_contradict_the_mean_of_a_region_widen_its_error(errors, dev
     variance = errors.noise[:, mask].mean(axis=1) / mask.sum()
 
     def with_residual(size):
-        residual = np.zeros_like(errors.residual) + size[:, None, None].astype(np.float32)
+        residual = mask * size[:, None, None].astype(np.float32)
         return replace(errors, residual=residual).region_error(mask)
 
     found = with_residual(deviations * np.sqrt(variance))
@@ -149,12 +148,30 @@ def test_counts_that_contradict_the_mean_of_a_region_widen_its_error(errors, dev
     np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
-@pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0, 9.0])
-def test_the_pilot_is_rougher_than_the_maps(smoothing):
-    """But no rougher than the truth would be if smoothing were linear."""
-    kept = np.mean([1 / (1 + strength * smoothing) for strength in PILOT_STRENGTHS])
-    assert (1 + smoothing) ** -1.0 <= kept <= (1 + smoothing) ** -0.5
-    assert smoothing == 0 or kept > 1.03 / (1 + smoothing)
+@pytest.mark.parametrize("scale", [0.5, 1.0, 2.0])
+def test_counts_that_contradict_the_map_everywhere_widen_the_error_of_a_region(errors, scale):
+    """By the mean over all places of a region of this shape, less one standard deviation of that."""
+    rng = np.random.default_rng(3)
+    corner = np.array([[True, True], [True, False]])
+    mask = np.zeros(SHAPE[1:], bool)
+    mask[5:7, 4:6] = corner
+    noise = errors.noise + rng.uniform(0, 1, SHAPE).astype(np.float32)
+    residual = (scale * np.sqrt(noise) * rng.normal(size=SHAPE)).astype(np.float32)
+    residual[:, mask] = 0.0
+    agreed = replace(errors, noise=noise, residual=np.zeros_like(noise)).region_error(mask)
+    found = replace(errors, noise=noise, residual=residual).region_error(mask)
+    for e in range(SHAPE[0]):
+        squares, variances = [], []
+        for r in range(SHAPE[1] - 1):
+            for c in range(SHAPE[2] - 1):
+                place = (e, slice(r, r + 2), slice(c, c + 2))
+                squares.append(residual[place][corner].mean() ** 2)
+                variances.append(noise[place][corner].sum() / 9)
+        doubt = np.sqrt(2 * np.mean(np.square(variances)) * 3 / len(squares))
+        excess = max(np.mean(squares) - np.mean(variances) - doubt, 0.0)
+        excess *= noise[e][mask].sum() / 9 / np.mean(variances)
+        assert found[e] == pytest.approx(np.sqrt(agreed[e] ** 2 + excess), rel=1e-4)
+        assert (excess > 0) == (scale > 1)
 
 
 def test_the_maps_to_draw_from_can_be_given(problem, maps, errors):
