@@ -11,6 +11,7 @@ import argparse
 import time
 import warnings
 from dataclasses import replace
+from itertools import product
 
 import solver_support as support
 
@@ -32,11 +33,10 @@ def main():
     measured(64, 3.0, 0, 1)  # compiles
     head = ["side", "dose", "chosen", "iterations", "fit (s)", "bootstrap (s)", "in fits",
             "iteration (ms)", "Hessian bound (ms)", "in iterations", "as a signal (ms)"]  # fmt: skip
-    rows = [
-        measured(side, dose, arguments.seed, arguments.repeats)
-        for side in arguments.sides
-        for dose in arguments.doses
-    ]
+    rows = []
+    for side, dose in product(arguments.sides, arguments.doses):
+        rows.append(measured(side, dose, arguments.seed, arguments.repeats))
+        print("  ".join(rows[-1]), flush=True)
     print(support.as_rst(head, rows))
 
 

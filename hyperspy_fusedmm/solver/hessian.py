@@ -11,10 +11,7 @@ References
 .. [1] Schwartz et al., npj Comput. Mater. 8, 16 (2022).
 """
 
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
-from dask.system import CPU_COUNT
 from numba import njit
 
 from ._rows import GAUSSIAN, POISSON
@@ -25,8 +22,6 @@ INFORMATION = ("observed", "expected")
 # Stands for the infinite variance of a likelihood without curvature where covariances are found. Squares of
 # it and of the precision of any HAADF image stay finite in double precision.
 UNKNOWN = 1e60
-# Fewer numbers than this are not worth a thread of their own.
-LEAST_BAND = 1 << 17
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -76,15 +71,14 @@ def _row_terms(
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _variance(
-    x, counts, background, noise, poisson, chem, weights, gamma, power, precision, observed,
-    out, first, end,
-):  # fmt: skip
+    x, counts, background, noise, poisson, chem, weights, gamma, power, precision, observed, out
+):
     elements, columns = x.shape[0], x.shape[2]
     slopes = np.empty((elements, columns), np.float32)
     information, shares = np.empty_like(slopes), np.empty_like(slopes)
     free, others = np.empty(columns, np.float32), np.empty(columns, np.float32)
     zero, one = np.float32(0), np.float32(1)
-    for r in range(first, end):
+    for r in range(x.shape[1]):
         _row_terms(
             r, x, counts, background, noise, poisson, chem, weights, gamma, power, precision,
             observed, slopes, information, free,
@@ -110,45 +104,29 @@ def _variance(
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _covariance(
-    x, counts, background, noise, poisson, chem, weights, gamma, power, precision, observed,
-    out, first, end,
-):  # fmt: skip
+    x, counts, background, noise, poisson, chem, weights, gamma, power, precision, observed, out
+):
     elements, columns = x.shape[0], x.shape[2]
     slopes = np.empty((elements, columns), np.float32)
     information, free = np.empty_like(slopes), np.empty(columns, np.float32)
     variance = np.empty(elements)
-    for r in range(first, end):
+    for r in range(x.shape[1]):
         _row_terms(
             r, x, counts, background, noise, poisson, chem, weights, gamma, power, precision,
             observed, slopes, information, free,
         )  # fmt: skip
         rho = precision[min(r, precision.shape[0] - 1)]
         for c in range(columns):
-            q = rho[c]
+            q = np.float64(rho[c])
             total = 1.0
             for e in range(elements):
                 known = np.float64(information[e, c])
                 variance[e] = UNKNOWN if known == 0 else 1 / known
-                total += q * slopes[e, c] ** 2 * variance[e]
+                total += q * slopes[e, c] * slopes[e, c] * variance[e]
             for i in range(elements):
                 for j in range(i + 1, elements):
                     shared = q * slopes[i, c] * variance[i] * slopes[j, c] / total
                     out[i, j, r, c] = out[j, i, r, c] = -shared * variance[j]
-
-
-def _on_all_rows(kernel, arguments, out):
-    """Run a kernel on bands of rows, one per processor where there is enough to do."""
-    rows = out.shape[-2]
-    bands = max(min(CPU_COUNT, out.size // LEAST_BAND, rows), 1)
-    ends = [rows * k // bands for k in range(bands + 1)]
-    if bands == 1:
-        kernel(*arguments, out, 0, rows)
-        return
-    with ThreadPoolExecutor(bands - 1) as pool:
-        others = [pool.submit(kernel, *arguments, out, *pair) for pair in zip(ends[1:-1], ends[2:])]
-        kernel(*arguments, out, 0, ends[1])
-        for other in others:
-            other.result()
 
 
 def _arguments(problem, maps, information):
@@ -221,7 +199,7 @@ def hessian_variance(problem, maps, information="observed"):
     """
     arguments = _arguments(problem, maps, information)
     out = np.empty(problem.maps.shape, np.float32)
-    _on_all_rows(_variance, arguments, out)
+    _variance(*arguments, out)
     return out
 
 
@@ -241,6 +219,6 @@ def hessian_covariance(problem, maps, information="observed"):
     arguments = _arguments(problem, maps, information)
     elements = problem.maps.shape[0]
     out = np.empty((elements,) + problem.maps.shape, np.float32)
-    _on_all_rows(_covariance, arguments, out)
+    _covariance(*arguments, out)
     out[np.arange(elements), np.arange(elements)] = hessian_variance(problem, maps, information)
     return out
