@@ -193,9 +193,9 @@ def hessian_variance(problem, maps, information="observed"):
     --------
     >>> import numpy as np
     >>> from hyperspy_fusedmm.solver import FusionProblem, hessian_variance
-    >>> counts = np.full((1, 2, 2), 7.0)
+    >>> counts = np.full((1, 2, 2), 4.0)
     >>> hessian_variance(FusionProblem(counts), counts)[0, 0, 0]
-    np.float32(7.0)
+    np.float32(4.0)
     """
     arguments = _arguments(problem, maps, information)
     out = np.empty(problem.maps.shape, np.float32)
