@@ -13,6 +13,7 @@ from hyperspy_fusedmm.solver import (
     solve,
     upper_limit,
 )
+from hyperspy_fusedmm.solver.bootstrap import PILOT_STRENGTHS
 from hyperspy_fusedmm.solver.smoothing import BLUR_WIDTHS, kernel_energy
 from hyperspy_fusedmm.solver.upper_limit import poisson_limit
 
@@ -172,6 +173,14 @@ def test_counts_that_contradict_the_map_everywhere_widen_the_error_of_a_region(e
         excess *= noise[e][mask].sum() / 9 / np.mean(variances)
         assert found[e] == pytest.approx(np.sqrt(agreed[e] ** 2 + excess), rel=1e-4)
         assert (excess > 0) == (scale > 1)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0, 9.0])
+def test_the_pilot_is_rougher_than_the_maps(smoothing):
+    """But no rougher than the truth would be if smoothing were linear."""
+    kept = np.mean([1 / (1 + strength * smoothing) for strength in PILOT_STRENGTHS])
+    assert (1 + smoothing) ** -1.0 <= kept <= (1 + smoothing) ** -0.5
+    assert smoothing == 0 or kept > 1.03 / (1 + smoothing)
 
 
 def test_the_maps_to_draw_from_can_be_given(problem, maps, errors):
