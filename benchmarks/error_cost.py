@@ -8,10 +8,10 @@ tolerance. Times of the clock, the least of some repeats; core-shell particles, 
 """
 
 import argparse
-import time
 import warnings
 from dataclasses import replace
 from itertools import product
+from timeit import repeat
 
 import solver_support as support
 
@@ -79,12 +79,7 @@ def measured(side, dose, seed, repeats):
 
 def least_time(function, repeats):
     """Seconds of the fastest of some calls."""
-    times = []
-    for _ in range(repeats):
-        begin = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - begin)
-    return min(times)
+    return min(repeat(function, number=1, repeat=repeats))
 
 
 if __name__ == "__main__":

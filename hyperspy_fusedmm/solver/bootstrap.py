@@ -299,6 +299,10 @@ def _check(problem, maps, pilot, replicates, seed, num_workers, covariance):
                 f"{name} must have the shape {problem.maps.shape} of the measured maps; "
                 f"their shape is {np.shape(array)}."
             )
+    if pilot is not None and not np.isfinite(pilot).all():
+        raise ValueError(
+            f"pilot must be finite; {np.size(pilot) - np.isfinite(pilot).sum()} of its values are not."
+        )
     for name, value, least in (
         ("replicates", replicates, 2),
         ("seed", seed, 0),

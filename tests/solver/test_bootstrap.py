@@ -190,6 +190,8 @@ def test_the_maps_to_draw_from_can_be_given(problem, maps, errors):
     np.testing.assert_array_equal(other.pilot, 2 * errors.pilot)
     with pytest.raises(ValueError, match="pilot must have the shape"):
         bootstrap(problem, maps, pilot=maps[:1])
+    with pytest.raises(ValueError, match="pilot must be finite; 960 of its values are not"):
+        bootstrap(problem, maps, pilot=np.full(SHAPE, np.nan))
 
 
 @pytest.mark.parametrize("regularization, strength", [("tv", 1.0), ("tgv", 1.5)])
