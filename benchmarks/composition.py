@@ -16,7 +16,7 @@ import argparse
 import warnings
 
 import numpy as np
-from error_coverage import OBJECT, drawing_from, regions
+from error_coverage import OBJECT, coverage, drawing_from, regions
 
 import hyperspy_fusedmm as fmm
 
@@ -28,6 +28,8 @@ SPECIMENS = {
 }
 STOICHIOMETRY_DOSES = (0.1, 0.3, 1.0, 3.0, 10.0)
 COVERAGE_DOSES = (1.0, 10.0)
+# A composition that is right to so many atomic percent, by rounding, needs no error.
+ROUNDING = 1e-3
 
 
 def fitted(specimen):
@@ -73,8 +75,8 @@ def stoichiometry(name, dose, size, seed):
     }  # fmt: skip
 
 
-def coverage(name, dose, size, seed, ideal):
-    """Ratios of true deviation to standard error, per element: of pixels and of regions."""
+def deviations(name, dose, size, seed, ideal):
+    """True deviations and their standard errors, per element: of pixels and of regions."""
     simulate, options, _ = SPECIMENS[name]
     specimen = simulate(shape=(size, size), dose=dose, seed=seed, **options)
     sensitivities = list(specimen.sensitivities.values())
@@ -95,13 +97,6 @@ def coverage(name, dose, size, seed, ideal):
         for e, element in enumerate(specimen.elements):
             of_regions[element].append((found.percent[e] - true[e], found.standard_error[e]))
     return pixels, {element: np.transpose(values) for element, values in of_regions.items()}
-
-
-def covered(deviation, error):
-    """Shares (in %) of deviations within 1.96 and within 1 standard error."""
-    # A composition that is right to rounding needs no error.
-    ratio = np.abs(deviation) / np.maximum(error, 1e-3)
-    return 100 * np.mean(ratio < 1.96), 100 * np.mean(ratio < 1.0)
 
 
 def print_stoichiometry(chosen):
@@ -127,16 +122,14 @@ def print_coverage(chosen):
     print("specimen     el.    dose    95  68  error  deviation   95  68  error  deviation")
     for name in chosen.specimens:
         for dose in chosen.doses or COVERAGE_DOSES:
-            found = [
-                coverage(name, dose, chosen.size, seed, chosen.ideal) for seed in chosen.seeds
-            ]
+            found = [deviations(name, dose, chosen.size, seed, chosen.ideal) for seed in chosen.seeds]
             for element in found[0][0]:
                 cells = []
                 for kind in (0, 1):
                     deviation, error = np.hstack([of_seed[kind][element] for of_seed in found])
                     cells.append(
                         "{:3.0f} {:3.0f}  {:5.2f}  {:5.2f}".format(
-                            *covered(deviation, error),
+                            *coverage(deviation, np.maximum(error, ROUNDING)),
                             np.sqrt(np.mean(error**2)),
                             np.sqrt(np.mean(deviation**2)),
                         )

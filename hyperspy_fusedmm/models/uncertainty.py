@@ -5,8 +5,7 @@ from hyperspy.external.progressbar import progressbar
 
 from ..signals.progress import is_shown
 from ..solver import bootstrap, hessian_covariance, hessian_variance, upper_limit
-from ..solver.bootstrap import LEAST_COUNTS
-from ..solver.resolution import data_widths, resolved_pixels
+from ..solver.resolution import data_widths, half_a_count
 from . import checks
 from .composition import Composition
 from .scaling import scaled_maps
@@ -276,8 +275,7 @@ class Uncertainty(Composition):
         checks.number(confidence, "confidence", 0.0, 1.0, positive=True)
         problem, maps = self._solved_problem(guided=False), self._fitted["maps"]
         limits = upper_limit(problem, confidence)
-        least = LEAST_COUNTS / resolved_pixels(problem, data_widths(problem))
-        least[[entry == "gaussian" for entry in self._setup["fidelity"]]] = 0.0
+        least = half_a_count(problem, data_widths(problem))
         limits[maps > least[:, np.newaxis, np.newaxis]] = np.nan
         return self._error_maps(limits, f"upper limit, {confidence:.3g}")
 

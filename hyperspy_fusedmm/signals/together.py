@@ -185,7 +185,7 @@ def _check_format(path, signal):
         if extension in plugin["file_extensions"] and (writes is True or writes and kind in writes):
             return
     raise ValueError(
-        f"signals: found the extension {path.suffix!r} of {path.name!r}, in which {signal!r} cannot be "
+        f"filename: found the extension {path.suffix!r} of {path.name!r}, in which {signal!r} cannot be "
         "written; the extension of a format for it is needed, as .hspy or .zspy."
     )
 

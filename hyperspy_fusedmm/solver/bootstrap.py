@@ -32,7 +32,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.signal import oaconvolve
 from scipy.stats import norm, t
 
-from .resolution import data_widths, resolved_pixels
+from .resolution import data_widths, half_a_count
 from .smoothing import kernel_energy
 from .solve import solve
 
@@ -45,9 +45,6 @@ PILOT_STRENGTHS = (0.8, 0.35)
 # The measured maps contradict the fused ones where their means differ by more than so many standard deviations, and
 # all over the image where the mean square of such differences is so many standard deviations above what noise gives.
 SIGNIFICANT, SIGNIFICANT_ON_AVERAGE = 2.0, 1.0
-# Least value of the pilot, in counts per area that the data resolve. From exact zeros nothing but
-# zeros would be drawn, and they would come out as known without error.
-LEAST_COUNTS = 0.5
 # Of the refits: at 1e-5 the errors are larger by 0 to 3 % (particles, 0.1 to 3 counts).
 TOLERANCE = 3e-3
 MAX_ITERATIONS = 1000
@@ -350,10 +347,11 @@ def _recalibrated(problem, root, rng):
 
 
 def _lifted(problem, maps, widths):
-    """Maps in which no Poisson map is exactly zero."""
-    least = LEAST_COUNTS / resolved_pixels(problem, widths)
-    least[[fidelity != "poisson" for fidelity in problem.fidelity]] = 0.0
-    return np.maximum(maps, least.astype(np.float32)[:, None, None])
+    """Maps in which no Poisson map is exactly zero.
+
+    From exact zeros nothing but zeros would be drawn, and they would come out as known without error.
+    """
+    return np.maximum(maps, half_a_count(problem, widths).astype(np.float32)[:, None, None])
 
 
 def _residual(problem, maps, pilot):

@@ -9,7 +9,7 @@ import numpy as np
 from .noise_level import median_noise
 from .smoothing import chosen_blur, kernel_energy
 
-__all__ = ["LEAST", "data_widths", "least_values", "resolved_pixels"]
+__all__ = ["LEAST", "data_widths", "half_a_count", "least_values", "resolved_pixels"]
 
 # Counts that are left to each area the data resolve. Of 0, 0.1, 0.25 and 0.5 this made the least error of
 # simulated specimens, and foretold what was kept of recordings about as well as 0.5.
@@ -34,6 +34,13 @@ def resolved_pixels(problem, widths):
     empty = [not counts.any() for counts in problem.maps]
     pixels[empty] = problem.maps[0].size
     return pixels
+
+
+def half_a_count(problem, widths):
+    """Values (E,) of which half a count is expected in each area the data resolve; 0 for Gaussian maps."""
+    values = 0.5 / resolved_pixels(problem, widths)
+    values[[fidelity != "poisson" for fidelity in problem.fidelity]] = 0.0
+    return values
 
 
 def _area(widths):

@@ -189,7 +189,7 @@ def test_bad_input_is_refused_before_anything_is_computed(scan, sweeps, tmp_path
         ([fused], TypeError, "signals: found list; a dict of path to signal"),
         ({1: fused}, TypeError, "signals: found 1 as a path; a string or a Path"),
         ({tmp_path / "a.zspy": 3}, TypeError, "signals: found 3; signals of HyperSpy"),
-        ({tmp_path / "a.foo": fused}, ValueError, r"signals: found the extension '.foo' of 'a.foo'"),
+        ({tmp_path / "a.foo": fused}, ValueError, r"filename: found the extension '.foo' of 'a.foo'"),
         # Read by RosettaSciIO, but not written.
         ({tmp_path / "a.emd": fused, tmp_path / "a.dm3": fused}, ValueError, "extension '.dm3'"),
         ({tmp_path / "a": fused, tmp_path / "a.hspy": fused}, ValueError, "a.hspy' twice"),
