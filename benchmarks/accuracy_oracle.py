@@ -1,6 +1,6 @@
 """The fusion with strengths chosen with the truth: what an automatic choice can at best reach.
 
-For one form of the problem (forward model, regularization, guided or not, strength uniform or per pixel) a
+For one form of the problem (forward model, regularization, guided or not, strength uniform or per pixel, relative or not) a
 common factor of all strengths is scanned, each element takes its best of the scan, and coordinate descent
 goes on from there over the strength of each element and over lambda_haadf.
 """
@@ -14,13 +14,15 @@ from hyperspy_fusedmm.solver import (
     FusionProblem,
     default_strength,
     haadf_guide,
+    haadf_reference,
     pilot_weights,
+    reference_scale,
     solve,
 )
 from hyperspy_fusedmm.solver.resolution import least_values
 
 # Factors to `default_strength`.
-SCAN = (0.1, 0.25, 0.6, 1.5, 4.0, 12.0, 36.0)
+SCAN = (0.1, 0.25, 0.6, 1.5, 4.0, 12.0, 36.0, 108.0)
 # Factors tried in turn of one strength at a time.
 STEPS = (1.5, 1 / 1.5)
 HAADF_STEPS = (3.0, 1 / 3)
@@ -38,11 +40,12 @@ class Form:
     regularization: str = "tv"
     guided: bool = False
     pixelwise: bool = True
+    relative: bool = False
 
     @property
     def name(self):
         words = [self.forward, self.regularization]
-        words += ["guided"] * self.guided
+        words += ["guided"] * self.guided + ["relative"] * self.relative
         words += ["pixelwise" if self.pixelwise else "uniform"]
         return " ".join(words)
 
@@ -54,7 +57,9 @@ POWER_FORMS = [
     Form("power", *choices) for choices in product(("tv", "tgv"), (False,), (True, False))
 ]
 # Those that an automatic fit chooses from; beside them it has TGV without the image.
+RELATIVE = [Form("linear", *choices, False, True) for choices in (("tgv", False), ("tv", True))]
 OFFERED = [Form("linear", *choices, False) for choices in (("tgv", False), ("tgv", True), ("tv", True))]
+OFFERED += RELATIVE
 ALONE = Form("linear", "tgv", False, False)
 
 
@@ -107,6 +112,10 @@ def problem_of(specimen, form, scale):
         return problem
     image = np.asarray(specimen.haadf.data)
     guide = haadf_guide(image, scale["haadf_noise"]) if form.guided else None
+    relative = {}
+    if form.relative:
+        reference = haadf_reference(image, scale["haadf_noise"])
+        relative = {"reference": reference, "reference_scale": reference_scale(problem, reference)}
     return replace(
         problem,
         haadf=image,
@@ -116,6 +125,7 @@ def problem_of(specimen, form, scale):
         guide=guide,
         forward=form.forward,
         gamma=specimen.gamma,
+        **relative,
     )
 
 

@@ -78,5 +78,5 @@ def draw_haadf(axes, haadf, model):
 
 if __name__ == "__main__":
     FILE.parent.mkdir(exist_ok=True)
-    draw().savefig(FILE, dpi=100)
+    draw().savefig(FILE, dpi=95)
     print(f"Wrote {FILE} ({FILE.stat().st_size / 1000:.0f} kB)")

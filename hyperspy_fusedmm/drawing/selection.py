@@ -3,15 +3,23 @@
 import numpy as np
 
 FORMS = {
-    # regularization, guided, with the HAADF image
-    ("tv", False, True): ("TV", "#e0a030", "s"),
-    ("tv", True, True): ("TV, guided", "#c44e52", "s"),
-    ("tgv", False, True): ("TGV", "#4f9d69", "o"),
-    ("tgv", True, True): ("TGV, guided", "#3b6fb6", "o"),
-    ("tv", False, False): ("TV, without HAADF", "0.6", "s"),
-    ("tgv", False, False): ("TGV, without HAADF", "0.4", "o"),
-    ("tv", True, False): ("TV, guided only", "#e5a9ab", "s"),
-    ("tgv", True, False): ("TGV, guided only", "#a9c0e0", "o"),
+    # regularization, guided, with the HAADF image, relative to it
+    ("tv", False, True, False): ("TV", "#e0a030", "s"),
+    ("tv", True, True, False): ("TV, guided", "#c44e52", "s"),
+    ("tgv", False, True, False): ("TGV", "#4f9d69", "o"),
+    ("tgv", True, True, False): ("TGV, guided", "#3b6fb6", "o"),
+    ("tv", False, False, False): ("TV, without HAADF", "0.6", "s"),
+    ("tgv", False, False, False): ("TGV, without HAADF", "0.4", "o"),
+    ("tv", True, False, False): ("TV, guided only", "#e5a9ab", "s"),
+    ("tgv", True, False, False): ("TGV, guided only", "#a9c0e0", "o"),
+    ("tv", False, True, True): ("TV, relative", "#8c6d31", "^"),
+    ("tv", True, True, True): ("TV, guided, relative", "#7b2d3b", "^"),
+    ("tgv", False, True, True): ("TGV, relative", "#8e5bb5", "D"),
+    ("tgv", True, True, True): ("TGV, guided, relative", "#1f3b73", "D"),
+    ("tv", False, False, True): ("TV, relative only", "#cdb98a", "^"),
+    ("tv", True, False, True): ("TV, guided and relative only", "#c99aa4", "^"),
+    ("tgv", False, False, True): ("TGV, relative only", "#cdb5e0", "D"),
+    ("tgv", True, False, True): ("TGV, guided and relative only", "#8f9fc4", "D"),
 }
 SCORE = "Estimated error less that of the chosen"
 COLUMNS = 4
@@ -46,9 +54,9 @@ def plot_selection(selection, names):
     >>> import numpy as np
     >>> from hyperspy_fusedmm.drawing import plot_selection
     >>> selection = {
-    ...     "regularization": ["tv", "tgv"], "guided": [False, False], "lambda_haadf": np.ones(2),
-    ...     "lambda_tv": np.array([[0.5], [1.0]]), "score": np.array([0.2, 0.0]), "chosen": 1,
-    ...     "undecided": [False],
+    ...     "regularization": ["tv", "tgv"], "guided": [False, False], "relative": [False, False],
+    ...     "lambda_haadf": np.ones(2), "lambda_tv": np.array([[0.5], [1.0]]),
+    ...     "score": np.array([0.2, 0.0]), "chosen": 1, "undecided": [False],
     ... }
     >>> figure = plot_selection(selection, ["Co"])
     """
@@ -117,7 +125,11 @@ def plot_selection(selection, names):
 def _forms(selection):
     """Key of `FORMS` of every candidate."""
     haadf = np.asarray(selection["lambda_haadf"], dtype=float)
-    return list(zip(selection["regularization"], map(bool, selection["guided"]), haadf > 0))
+    told = (map(bool, selection[name]) for name in ("guided", "relative"))
+    return [
+        (regularization, guided, bool(weight > 0), relative)
+        for regularization, guided, relative, weight in zip(selection["regularization"], *told, haadf)
+    ]
 
 
 def _plot_forms(selection):

@@ -191,6 +191,16 @@ class Attributes:
         return bool(self._fitted["guided"])
 
     @property
+    def relative(self):
+        """Whether the regularization was relative to the HAADF image (bool)."""
+        return bool(self._fitted["relative"])
+
+    @property
+    def reference_scale(self):
+        """Counts per unit of the HAADF image that cost no regularization, shape (E,); 0 unless ``relative``."""
+        return np.asarray(self._fitted["reference_scale"], dtype=float)
+
+    @property
     def regularization_weights(self):
         """Strength of the regularization per pixel relative to ``lambda_tv``, shape (E, R, C)."""
         weights = self._fitted["regularization_weights"]
@@ -200,7 +210,7 @@ class Attributes:
     def selection(self):
         """What the automatic choice tried: a dictionary, or None where nothing was chosen.
 
-        For each of K candidates "regularization" and "guided" (lists), "lambda_haadf" (K,), "lambda_tv" (K, E),
+        For each of K candidates "regularization", "guided" and "relative" (lists), "lambda_haadf" (K,), "lambda_tv" (K, E),
         "error" (K, E), the estimated squared error of each map relative to its squares less that of the
         chosen candidate, "deviance" (K, E), the expected half deviance of new counts less that of the
         chosen one in nats, and "score" (K,), the sum of the errors, each relative to its own size; the noise
@@ -214,7 +224,7 @@ class Attributes:
 
     @property
     def chosen_from_data(self):
-        """Which of "regularization", "guided", "lambda_haadf" and "lambda_tv" the data decided (list of str)."""
+        """What of "regularization", "guided", "relative", "lambda_haadf", "lambda_tv" the data decided (list of str)."""
         return list(self._fitted["chosen_from_data"])
 
     @property

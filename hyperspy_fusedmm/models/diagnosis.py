@@ -123,7 +123,7 @@ class Diagnosis:
             composition_change=moves.max(axis=0),
             composition=composition,
             uncertainty_of_weights=float(uncertainty_of_weights),
-            guided=self.guided,
+            guided=self.guided or self.relative,
             **image.numbers(),
         )
         verdict.findings.extend(findings.of(verdict, image, self))

@@ -22,7 +22,7 @@ class FitOptions:
     count_slope, lower_bound : "auto" or (E,) array
     lambda_tv : {"auto", "noise"} or (E,) array
     regularization : {"auto", "tv", "tgv"}
-    guided : "auto" or bool
+    guided, relative : "auto" or bool
     regularization_weights : {"uniform", "pilot"} or (E, R, C) array
     solver : {"primal-dual", "gradient-descent"}
     initial : {"auto", "measured", "multiresolution"} or (E, R, C) array
@@ -40,6 +40,7 @@ class FitOptions:
     lambda_tv: object
     regularization: str
     guided: object
+    relative: object
     regularization_weights: object
     solver: str
     initial: object
@@ -60,6 +61,7 @@ class FitOptions:
         lambda_tv,
         regularization,
         guided,
+        relative,
         regularization_weights,
         solver,
         initial,
@@ -73,6 +75,7 @@ class FitOptions:
         names,
         shape,
         with_haadf,
+        forward,
     ):
         """Check every option.
 
@@ -84,6 +87,7 @@ class FitOptions:
             (E, R, C)
         with_haadf : bool
             Whether there is a HAADF image.
+        forward : {"linear", "power"}
         **options
             As :meth:`FusedMultiModal.fit`, with "auto" only where it is decided here or later.
 
@@ -116,7 +120,8 @@ class FitOptions:
             lower_bound=_per_element(lower_bound, names, "lower_bound"),
             lambda_tv=_per_element(lambda_tv, names, "lambda_tv", ("auto", "noise")),
             regularization=regularization,
-            guided=_guided(guided, with_haadf),
+            guided=_by_the_image(guided, "guided", "guided by", with_haadf),
+            relative=_relative(relative, with_haadf, forward, solver),
             regularization_weights=_regularization_weights(regularization_weights, shape),
             solver=solver,
             initial=_initial(initial, shape),
@@ -150,17 +155,27 @@ def _per_element(value, names, name, words=("auto",), *, positive=False):
     return checks.per_element(value, names, name, positive=positive)
 
 
-def _guided(value, with_haadf):
+def _by_the_image(value, name, what, with_haadf):
     if isinstance(value, str) and value == "auto":
         return value
     if not isinstance(value, (bool, np.bool_)):
-        raise ValueError(f"guided: found {value!r}; True, False or 'auto' is needed.")
+        raise ValueError(f"{name}: found {value!r}; True, False or 'auto' is needed.")
     if value and not with_haadf:
         raise ValueError(
-            "guided: found True, but the model has no HAADF image to be guided by; pass one to "
+            f"{name}: found True, but the model has no HAADF image to be {what}; pass one to "
             "create_model()."
         )
     return bool(value)
+
+
+def _relative(value, with_haadf, forward, solver):
+    value = _by_the_image(value, "relative", "relative to", with_haadf)
+    for name, found, needed in (("forward", forward, "linear"), ("solver", solver, "primal-dual")):
+        if value is True and found != needed:
+            raise ValueError(
+                f"relative: found True with {name}={found!r}; it is available for {name}={needed!r} only."
+            )
+    return value
 
 
 def _regularization_weights(value, shape):

@@ -6,7 +6,14 @@ from hyperspy.external.progressbar import progressbar
 from ..signals.progress import is_shown
 from ..signals.sampling import is_sampled, sample
 from ..signals.warning import warn_caller
-from ..solver import FusionProblem, haadf_guide, pilot_weights, solve
+from ..solver import (
+    FusionProblem,
+    haadf_guide,
+    haadf_reference,
+    pilot_weights,
+    reference_scale,
+    solve,
+)
 from ..solver.resolution import least_values
 from .choice import CHOSEN, decide
 from .fit_options import TV_ITERATIONS, FitOptions
@@ -43,6 +50,7 @@ class Fitting:
         lambda_tv="auto",
         regularization="auto",
         guided="auto",
+        relative="auto",
         regularization_weights="auto",
         count_slope="auto",
         lower_bound="auto",
@@ -62,8 +70,8 @@ class Fitting:
         Interrupted or refused, it leaves the model as it was. What is left "auto" follows the preset of the
         model, where it has one; the defaults below are those of a model without.
 
-        `lambda_haadf`, `lambda_tv`, `regularization` and `guided` are chosen from the data where they are
-        "auto": of many short fits the one is taken whose maps are expected to be closest to the truth, as
+        `lambda_haadf`, `lambda_tv`, `regularization`, `guided` and `relative` are chosen from the data where they
+        are "auto": of many short fits the one is taken whose maps are expected to be closest to the truth, as
         far as the noise of the maps tells [1]_ [2]_. :attr:`selection` holds what was tried, and
         :meth:`plot_selection` shows it. Fits with the same options choose once.
 
@@ -82,6 +90,11 @@ class Fitting:
             Total variation or second-order total generalized variation.
         guided : {"auto", True, False}, default "auto"
             Whether edges of the HAADF image steer the regularization.
+        relative : {"auto", True, False}, default "auto"
+            Whether the regularization is of each map less a multiple of the HAADF image, so that contrast
+            proportional to it, as that of the thickness, costs nothing. The image is blurred as its noise
+            asks for, and the multiple is the slope of the counts over it. "auto" takes False where `regularization`
+            or `guided` is given, and for ``forward="power"`` and "gradient-descent", which have no other.
         regularization_weights : {"auto", "uniform", "pilot"} or array of shape (E, R, C), default "auto"
             Strength per pixel. "uniform", which "auto" takes, is the published form; "pilot" follows the noise
             of the counts, stronger where there are few.
@@ -177,6 +190,7 @@ class Fitting:
             "lambda_tv": lambda_tv,
             "regularization": regularization,
             "guided": guided,
+            "relative": relative,
             "regularization_weights": regularization_weights,
             "count_slope": count_slope,
             "lower_bound": lower_bound,
@@ -244,6 +258,7 @@ class Fitting:
             names=self._setup["names"],
             shape=shape,
             with_haadf=self._haadf is not None,
+            forward=self._setup["forward"],
         )
 
     def _start(self, options, settings, shape, near):
@@ -298,6 +313,7 @@ class Fitting:
         }
         decided, state = self._decided(options, settings, counts, show_progressbar)
         settings |= decided
+        settings["reference_scale"] = self._reference_scale(settings, counts)
         if settings["keeps_counts"]:
             state = self._keep_counts(settings, options, counts, state, show_progressbar)
         return settings, state
@@ -307,7 +323,9 @@ class Fitting:
 
         They are found by a short fit, on a part of a large image, and do not change then.
         """
-        names = (*WEIGHTS, "regularization", "guided", "regularization_weights", "lower_bound")
+        names = (
+            *WEIGHTS, "regularization", "guided", "relative", "regularization_weights", "lower_bound",
+        )  # fmt: skip
         key = {name: settings[name] for name in names} | {"shape": counts.shape}
         if self._kept_slopes is not None and _equal(self._kept_slopes[0], key):
             settings["count_slope"] = self._kept_slopes[1]
@@ -326,6 +344,15 @@ class Fitting:
         self._kept_slopes = key, found.count_slope
         settings["count_slope"] = found.count_slope
         return found.state if whole else None
+
+    def _reference_scale(self, settings, counts):
+        """Multiple of the image for each map that costs no regularization, found on a part of large images."""
+        if not settings["relative"]:
+            return np.zeros(len(counts))
+        problem = self._problem(settings | {"guided": False, "reference_scale": 0.0}, counts)
+        if is_sampled(counts.shape[1:]):
+            problem = sampled_problem(problem)
+        return reference_scale(problem, problem.reference)
 
     def _likelihood_of(self, options, counts):
         """Slopes of the likelihood, whether those are to be found that keep the counts, and least values."""
@@ -359,7 +386,11 @@ class Fitting:
         key |= {"regularization_weights": options.regularization_weights, "shape": counts.shape}
         if self._choice is None or not _equal(self._choice[0], key):
             problem = self._problem(
-                settings | {"lambda_haadf": 1.0, "lambda_tv": 1.0, "regularization": "tv", "guided": False},
+                settings
+                | {
+                    "lambda_haadf": 1.0, "lambda_tv": 1.0, "regularization": "tv", "guided": False,
+                    "relative": False,
+                },
                 counts,
             )
             with progressbar(desc="Choosing weights", disable=not show_progressbar) as bar:
@@ -379,6 +410,10 @@ class Fitting:
         """The problem on plain arrays; `counts` are in its units."""
         setup = self._setup
         image = None if self._haadf is None else scaled_image(self._haadf.data, setup)
+        relative = {}
+        if settings["relative"]:
+            relative["reference"] = haadf_reference(image, setup["haadf_noise"])
+            relative["reference_scale"] = settings["reference_scale"]
         return FusionProblem(
             maps=counts,
             haadf=image,
@@ -398,6 +433,7 @@ class Fitting:
             regularization_weights=settings["regularization_weights"],
             forward=setup["forward"],
             gamma=setup["gamma"],
+            **relative,
         )
 
 

@@ -10,6 +10,7 @@ from ..solver.out_of_core import (
     LazyProblem,
     guide_scale,
     lazy_haadf_guide,
+    lazy_haadf_reference,
     lazy_per_pixel,
     lazy_pilot_weights,
     solve_chunked,
@@ -203,7 +204,7 @@ noise, preset, dictionary
             "maps": None, "guide_scale": None, "iterations_to_do": None, "schedule": None,
             **dict.fromkeys(OUTCOME),
         }  # fmt: skip
-        if result["guided"]:
+        if result["guided"] or result["relative"]:
             result["guide_scale"] = self._guide_scale()
         if self.forward == "power":
             from_linear = given["initial"] != "measured"
@@ -225,7 +226,7 @@ noise, preset, dictionary
         when_solved(solution, self._learn)
 
     def _guide_scale(self):
-        """Noise and blur of the image for `lazy_haadf_guide`."""
+        """Noise and blur of the image for `lazy_haadf_guide` and `lazy_haadf_reference`."""
         part, shape = self._sample, self._haadf.data.shape
         cut = tuple(is_sampled((length,)) for length in shape)
         left_out = np.broadcast_to(np.isinf(part.haadf_noise), part._haadf.data.shape)
@@ -256,6 +257,11 @@ noise, preset, dictionary
                 arguments["guide"] = lazy_haadf_guide(
                     lazy, result["guide_scale"], arguments["haadf_noise"]
                 )
+            if result["relative"]:
+                arguments["reference"] = lazy_haadf_reference(
+                    lazy, result["guide_scale"], arguments["haadf_noise"]
+                )
+                arguments["reference_scale"] = result["reference_scale"]
         if result["regularization_weights_rule"] == "pilot":
             arguments["regularization_weights"] = lazy_pilot_weights(data, fidelity)
         elif result["regularization_weights"] is not None:

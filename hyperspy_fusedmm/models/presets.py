@@ -86,6 +86,7 @@ PRESETS = {
             "lambda_tv": 0.15,
             "regularization": "tv",
             "guided": False,
+            "relative": False,
             "regularization_weights": "uniform",
             "solver": "gradient-descent",
         },

@@ -273,7 +273,7 @@ class Uncertainty(Composition):
         [0.03, nan]
         """
         checks.number(confidence, "confidence", 0.0, 1.0, positive=True)
-        problem, maps = self._solved_problem(guided=False), self._fitted["maps"]
+        problem, maps = self._solved_problem(guided=False, relative=False), self._fitted["maps"]
         limits = upper_limit(problem, confidence)
         least = half_a_count(problem, data_widths(problem))
         limits[maps > least[:, np.newaxis, np.newaxis]] = np.nan
@@ -289,8 +289,8 @@ class Uncertainty(Composition):
 
         It returns an array (E, R, C), or (E, E, R, C) of `pairs`.
         """
-        # What guides the regularization is of neighbours, and takes longer to find than the rest.
-        return function(self._solved_problem(guided=False), self._found_maps)
+        # What the image does to the regularization is of neighbours, and takes longer to find than the rest.
+        return function(self._solved_problem(guided=False, relative=False), self._found_maps)
 
     def _solved_problem(self, **changes):
         """The problem that the last fit solved, with other settings where these are given."""

@@ -70,7 +70,8 @@ class Verdict:
     composition : {"atomic percent", "share of the counts"}
     uncertainty_of_weights : float
     guided : bool
-        Whether the image also steers the regularization, which ``influence`` and ``composition_change`` do not hold.
+        Whether the image also steers the regularization, or is what it is relative to, which ``influence`` and
+        ``composition_change`` do not hold.
     findings : list of Finding
         The serious ones first.
     """
@@ -148,8 +149,8 @@ class Verdict:
         lines += ["", self._composition()]
         if self.guided:
             lines += _wrapped(
-                "The image also steers the regularization (guided). The gain holds that; the columns 'from the image' "
-                "and 'composition' do not."
+                "The image also steers the regularization (guided, or relative to it). The gain holds that; the "
+                "columns 'from the image' and 'composition' do not."
             )
         for finding in self.findings:
             lines += _wrapped(("! " if finding.serious else "- ") + finding.text)

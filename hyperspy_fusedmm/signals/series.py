@@ -8,7 +8,7 @@ import numpy as np
 __all__ = ["fuse_series", "is_series"]
 
 # What the data decide once for all frames, so that these can be compared.
-SHARED = ("regularization", "guided", "lambda_haadf", "lambda_tv")
+SHARED = ("regularization", "guided", "relative", "lambda_haadf", "lambda_tv")
 # Of different length in every frame; the models have it.
 NOT_TOLD = ("history",)
 

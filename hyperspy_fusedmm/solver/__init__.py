@@ -5,6 +5,7 @@ from .calibration import Calibration, calibrate_haadf
 from .hessian import hessian_covariance, hessian_variance
 from .primal_dual import Solution, State
 from .problem import FusionProblem
+from .reference import haadf_reference, reference_scale
 from .smoothing import estimate_noise
 from .solve import solve
 from .strength import default_strength, haadf_guide, pilot_weights
@@ -21,9 +22,11 @@ __all__ = [
     "default_strength",
     "estimate_noise",
     "haadf_guide",
+    "haadf_reference",
     "hessian_covariance",
     "hessian_variance",
     "pilot_weights",
+    "reference_scale",
     "solve",
     "upper_limit",
 ]

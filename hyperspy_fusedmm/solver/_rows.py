@@ -54,6 +54,7 @@ class Data(NamedTuple):
     guide: np.ndarray  # (2, H, W) sqrt(s) xi, or (0, 1, 1) where unguided
     anchor: np.ndarray  # (E, H, W) centre of a proximal term, or (0, 1, 1)
     pull: np.ndarray  # (E, H, W) its curvature, or (0, 1, 1)
+    reference: np.ndarray  # (1, H, W) image that the regularization is relative to, or (0, 1, 1)
 
 
 class Steps(NamedTuple):
@@ -62,6 +63,7 @@ class Steps(NamedTuple):
     fidelity: np.ndarray  # (E,) int: POISSON or GAUSSIAN
     chem: np.ndarray  # (E,) weight of the likelihood
     slope: np.ndarray  # (E,) the same for the expected counts of Poisson elements
+    reference_scale: np.ndarray  # (E,) multiple of the reference that costs no regularization
     balance: np.ndarray  # (E,) primal over dual step
     typical_strength: np.ndarray  # (E,) strength at which the balance is meant
     nearness: np.float32  # factor of the curvature of the proximal term
@@ -95,6 +97,12 @@ def pull_to_anchor(out, anchor, pull, nearness, step):
     for c in range(out.shape[0]):
         share = step[c] * nearness * pull[c]
         out[c] += share / (ONE + share) * (anchor[c] - out[c])
+
+
+@kernel
+def subtract_multiple(scale, reference, out):
+    for c in range(out.shape[0]):
+        out[c] -= scale * reference[c]
 
 
 @division_kernel

@@ -43,6 +43,7 @@ from ._rows import (
     residual_slope_ascent,
     slope_ascent,
     slope_forward,
+    subtract_multiple,
     unguided_component,
 )
 from ._span import ring_span, span
@@ -122,6 +123,7 @@ def load_data_row(source, tile, row, once, data):
     load_row(source.guide, tile, row, once, data.guide)
     load_row(source.anchor, tile, row, once, data.anchor)
     load_row(source.pull, tile, row, once, data.pull)
+    load_row(source.reference, tile, row, once, data.reference)
 
 
 @kernel
@@ -164,7 +166,8 @@ def primal_row(
 ):  # fmt: skip
     """Update ``x`` along one row from the rows ``here`` and ``above`` of the flow D p.
 
-    Row ``now`` of the extrapolated x goes on beyond the right border as it ends there.
+    Row ``now`` of the extrapolated x, less the reference, of which the gradient is taken, goes on beyond the
+    right border as it ends there.
     """
     first, forward, bar = MARGIN, workspace.forward, workspace.bar
     for e in range(x.shape[0]):
@@ -185,6 +188,10 @@ def primal_row(
         data, steps, step_fields, relaxation, row, first, width, forward, workspace.rows,
         residual, x, bar, now,
     )  # fmt: skip
+    if data.reference.shape[0] > 0:
+        reference = ring_span(data.reference, 0, row, first, width)
+        for e in range(x.shape[0]):
+            subtract_multiple(steps.reference_scale[e], reference, span(bar, now, e, first, width))
     if right > 0:
         for e in range(x.shape[0]):
             bar[now, e, first + right] = bar[now, e, first + right - 1]

@@ -32,6 +32,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.signal import oaconvolve
 from scipy.stats import norm, t
 
+from .reference import haadf_reference, reference_scale
 from .resolution import data_widths, half_a_count
 from .smoothing import kernel_energy
 from .solve import solve
@@ -377,4 +378,9 @@ def _simulated(problem, maps, image, rng):
         return replace(problem, maps=drawn)
     # Pixels of infinite noise are not looked at, but have to be finite.
     noise = np.where(np.isfinite(problem.haadf_noise), problem.haadf_noise, 0.0)
-    return replace(problem, maps=drawn, haadf=image + noise * rng.normal(size=image.shape))
+    seen = image + noise * rng.normal(size=image.shape)
+    measured = replace(problem, maps=drawn, haadf=seen)
+    if problem.reference is None:
+        return measured
+    reference = haadf_reference(seen, problem.haadf_noise)
+    return replace(measured, reference=reference, reference_scale=reference_scale(measured, reference))

@@ -23,6 +23,9 @@ their balls the one with D p nearest to E'q is taken. For any p and q in their b
 and so what is left of the difference is charged at the steepest slope field v that the optimum
 may have, taken to be twice the steepest v or residual slope D (grad x - v) of the present maps.
 
+Relative to a reference s g the regularization is of x - s g, whose gradient any p in its ball bounds as well:
+the bound gains y s g at every pixel.
+
 Everything is summed in double precision.
 """
 
@@ -95,8 +98,11 @@ def haadf_row(data, x, row, left, right, work):
 
 
 @kernel
-def slope_norm_row(data, x, v, e, row, left, right, columns_slope, rows_slope):
-    """Sum of strength * |D (grad x - v)| along one row, and the largest norm; v empty for TV."""
+def slope_norm_row(data, x, v, scale, e, row, left, right, columns_slope, rows_slope):
+    """Sum of strength * |D (grad x - v)| along one row, and the largest norm; v empty for TV.
+
+    x is less ``scale`` times the reference, if there is one.
+    """
     columns, rows = x.shape[2], x.shape[1]
     here = x[e, row]
     below = x[e, min(row + 1, rows - 1)]
@@ -106,6 +112,12 @@ def slope_norm_row(data, x, v, e, row, left, right, columns_slope, rows_slope):
     following = here[1:]
     for c in range(columns - 1):
         columns_slope[c] = max(np.float64(following[c]), 0.0) - max(np.float64(here[c]), 0.0)
+    if data.reference.shape[0] > 0:
+        reference, lower = data.reference[0, row], data.reference[0, min(row + 1, rows - 1)]
+        for c in range(columns):
+            rows_slope[c] -= scale * (np.float64(lower[c]) - reference[c])
+        for c in range(columns - 1):
+            columns_slope[c] -= scale * (np.float64(reference[c + 1]) - reference[c])
     if v.shape[0] > 0:
         for c in range(columns):
             columns_slope[c] -= v[2 * e, row, c]
@@ -323,8 +335,8 @@ def limit_decrease(y, counts, weight, rho, slope, before, residual):
 
 @kernel
 def dual_rows(
-    state, data, fidelity, chem, slope, scale, bounds, use_bounds, row, row_end, left, right, work,
-    out,
+    state, data, fidelity, chem, slope, reference_scale, scale, bounds, use_bounds, row, row_end, left,
+    right, work, out,
 ):  # fmt: skip
     """Dual value of a band of rows, from column ``left`` to ``right``.
 
@@ -402,12 +414,17 @@ def dual_rows(
                 data.weights[e, weight_row, left:right], rho, chem[e], slope[e], fidelity[e],
                 bounds[e], use_bounds, residual,
             )  # fmt: skip
+            if data.reference.shape[0] > 0:
+                reference = data.reference[0, r, left:right]
+                for c in range(columns):
+                    value += y[e, c] * (reference_scale[e] * reference[c])
     out[0] += value
 
 
 @kernel
 def primal_rows(
-    state, data, fidelity, chem, slope, ratio, row, row_end, left, right, work, out, largest
+    state, data, fidelity, chem, slope, reference_scale, ratio, row, row_end, left, right, work, out,
+    largest,
 ):
     """Primal terms of a band of rows, and what the repair of the dual point needs.
 
@@ -429,7 +446,9 @@ def primal_rows(
                 data.spread[e, min(r, data.spread.shape[1] - 1), left:right], chem[e], slope[e],
                 fidelity[e],
             )  # fmt: skip
-            variation, steepest = slope_norm_row(data, x, v, e, r, left, right, first, second)
+            variation, steepest = slope_norm_row(
+                data, x, v, reference_scale[e], e, r, left, right, first, second
+            )
             out[2] += variation
             if curved:
                 out[2] += ratio * curvature_norm_row(data, v, e, r, left, right)
@@ -494,7 +513,8 @@ def primal_sums(engine, steps, core):
         out, largest = np.zeros(3), np.zeros((2, elements))
         primal_rows(
             state, data, steps.fidelity, steps.chem.astype(float), steps.slope.astype(float),
-            float(steps.curvature_ratio), row, row_end, core[2], core[3], np.empty((2, columns)), out, largest,
+            steps.reference_scale.astype(float), float(steps.curvature_ratio), row, row_end, core[2], core[3],
+            np.empty((2, columns)), out, largest,
         )  # fmt: skip
         return out, largest
 
@@ -520,9 +540,9 @@ def dual_sum(engine, steps, core, scale, limits, use_bounds):
     def rows(row, row_end):
         out = np.zeros(1 + elements)
         dual_rows(
-            state, data, steps.fidelity, steps.chem.astype(float), steps.slope.astype(float), scale,
-            limits, use_bounds, row, row_end, core[2], core[3], np.empty((2 * elements + 6, columns)),
-            out,
+            state, data, steps.fidelity, steps.chem.astype(float), steps.slope.astype(float),
+            steps.reference_scale.astype(float), scale, limits, use_bounds, row, row_end, core[2], core[3],
+            np.empty((2 * elements + 6, columns)), out,
         )  # fmt: skip
         return out
 

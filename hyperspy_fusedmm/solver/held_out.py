@@ -58,9 +58,9 @@ class Gain:
 
 
 def counts_alone(problem):
-    """The problem without the image, as term and as guide."""
+    """The problem without the image, as term, as guide and as reference."""
     return replace(
-        problem, haadf=None, weights=None, haadf_noise=1.0, lambda_haadf=0.0, guide=None,
+        problem, haadf=None, weights=None, haadf_noise=1.0, lambda_haadf=0.0, guide=None, reference=None,
         forward="linear",
     )  # fmt: skip
 

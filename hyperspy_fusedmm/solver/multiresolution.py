@@ -82,6 +82,8 @@ def coarsened(problem):
         lambda_tv=problem.lambda_tv / 2,
         regularization_weights=_mean_or_none(problem.regularization_weights),
         guide=_mean_or_none(problem.guide),
+        reference=_mean_or_none(problem.reference),
+        reference_scale=BLOCK * problem.reference_scale,
     )
 
 

@@ -195,7 +195,12 @@ class Scaled:
             guide=nothing if guide is None else np.ascontiguousarray(guide, dtype=np.float32),
             anchor=nothing if anchor is None else anchor,
             pull=nothing if pull is None else pull,
+            reference=nothing if problem.reference is None else self._reference(),
         )
+
+    def _reference(self):
+        """Image that the regularization is relative to, (1, R, C)."""
+        return np.multiply(self.problem.reference, 1 / self.haadf_scale, dtype=np.float32)[None]
 
     def _counts(self):
         """Measured maps; Gaussian ones less the lower bound."""
@@ -216,6 +221,9 @@ class Scaled:
             fidelity=self.fidelity.astype(np.int64),
             chem=self.chem.astype(np.float32),
             slope=(self.count_slope * self.chem).astype(np.float32),
+            reference_scale=(
+                self.problem.reference_scale * self.haadf_scale / self.map_scale
+            ).astype(np.float32),
             balance=balance.astype(np.float32),
             typical_strength=self._typical(strength).astype(np.float32),
             nearness=np.float32(nearness),
@@ -269,7 +277,7 @@ class Scaled:
         """
         problem = self.problem
         elements = problem.maps.shape[0]
-        if problem.regularization != "tv" or problem.guide is not None:
+        if problem.regularization != "tv" or not (problem.guide is None and problem.reference is None):
             return np.full(elements, np.inf)
         highest = data.counts.max(axis=(1, 2)) / self.count_slope
         weights = data.weights.max(axis=(1, 2)).astype(float)

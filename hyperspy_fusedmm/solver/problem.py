@@ -77,7 +77,8 @@ class FusionProblem:
     with the second term :math:`\frac12 ((x_i - b_i) / n_i)^2` for Gaussian maps, and
     :math:`\sum_i (w_i x_i)^\gamma` in place of :math:`\sum_i w_i x_i` for
     ``forward="power"``. For ``regularization="tgv"`` the last term is
-    :math:`\min_v \sum_p \rho_i (|D (\nabla x_i - v)| + \frac12 |E v|)`.
+    :math:`\min_v \sum_p \rho_i (|D (\nabla x_i - v)| + \frac12 |E v|)`. With a reference g it is the
+    regularization of :math:`x_i - s_i g`.
 
     Parameters
     ----------
@@ -112,6 +113,10 @@ class FusionProblem:
         Total variation, or second-order total generalized variation.
     guide : (2, R, C) array, optional
         Vector a of length below 1 at every pixel, D = I - a a'.
+    reference : (R, C) array, optional
+        Image g of which a multiple costs no regularization; for ``forward="linear"``.
+    reference_scale : float or (E,) array, default 0
+        Multiple :math:`s_i` of the reference for each map, of either sign.
     regularization_weights : (E, R, C) array, optional
         Strength of the regularization per pixel, :math:`\rho_i`; 1 if not given.
     forward : {"linear", "power"}, default "linear"
@@ -139,6 +144,8 @@ class FusionProblem:
     lambda_tv: float | np.ndarray = 0.1
     regularization: str = "tv"
     guide: np.ndarray | None = None
+    reference: np.ndarray | None = None
+    reference_scale: float | np.ndarray = 0.0
     regularization_weights: np.ndarray | None = None
     forward: str = "linear"
     gamma: float = 1.7
@@ -190,6 +197,7 @@ class FusionProblem:
                 (guide**2).sum(axis=0).max() <= 1.0 + 1e-6, "guide must not be longer than 1."
             )
             self._set(guide=guide)
+        self._check_reference(elements, shape)
         if self.regularization_weights is not None:
             weights = _per_voxel("regularization_weights", self.regularization_weights, maps.shape)
             self._set(regularization_weights=weights)
@@ -251,6 +259,26 @@ class FusionProblem:
             weights=_per_element("weights", self.weights, elements),
             haadf_noise=noise,
         )
+
+    def _check_reference(self, elements, shape):
+        scale = np.asarray(self.reference_scale, dtype=float)
+        _check(
+            scale.ndim == 0 or scale.shape == (elements,),
+            f"reference_scale must be one number or {elements} numbers, one per element; "
+            f"its shape is {scale.shape}.",
+        )
+        _finite("reference_scale", scale)
+        self._set(reference_scale=np.array(np.broadcast_to(scale, (elements,))))
+        if self.reference is None:
+            return
+        _check(self.forward == "linear", 'reference goes with forward="linear" only.')
+        reference = np.asarray(self.reference)
+        _check(
+            reference.shape == shape,
+            f"reference must have the shape {shape} of the maps; its shape is {reference.shape}.",
+        )
+        _finite("reference", reference)
+        self._set(reference=reference)
 
     def haadf_model(self, x):
         """HAADF image (R, C) that maps ``x`` (E, R, C) predict."""
@@ -325,7 +353,9 @@ class FusionProblem:
 
             strengths = self.strengths()
             return sum(
-                generalized_variation(x[i : i + 1], strengths[i : i + 1], self.guide)
+                generalized_variation(
+                    self._less_reference(i, x[i], slice(None))[None], strengths[i : i + 1], self.guide
+                )
                 for i in range(len(x))
             )
         return sum(
@@ -334,9 +364,14 @@ class FusionProblem:
             for band in bands
         )
 
+    def _less_reference(self, i, x, band):
+        """What is regularized of the rows of a band, (rows, C)."""
+        x = np.asarray(x[band], dtype=float)
+        return x if self.reference is None else x - self.reference_scale[i] * self.reference[band]
+
     def _variation(self, i, x, band):
         """Weighted total variation of the rows of a band; the last one looks at the next."""
-        field = gradient(np.asarray(x[band.start : band.stop + 1], dtype=float))
+        field = gradient(self._less_reference(i, x, slice(band.start, band.stop + 1)))
         field = field[:, : band.stop - band.start]
         field = remove_guided(field, None if self.guide is None else self.guide[:, band])
         norm = np.sqrt((field**2).sum(axis=0))

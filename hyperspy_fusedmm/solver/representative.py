@@ -71,7 +71,10 @@ def pixelwise(problem):
     dict
     """
     whole = problem.maps.shape[1:]
-    names = ("maps", "haadf", "haadf_noise", "background", "noise", "guide", "regularization_weights")
+    names = (
+        "maps", "haadf", "haadf_noise", "background", "noise", "guide", "reference",
+        "regularization_weights",
+    )  # fmt: skip
     return {n: value for n in names if np.shape(value := getattr(problem, n))[-2:] == whole}
 
 

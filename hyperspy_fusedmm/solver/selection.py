@@ -3,7 +3,7 @@
 Every candidate is fitted to the measured maps and to maps from which some counts were taken,
 which tells its error (see `hyperspy_fusedmm.solver.risk`). What is searched, in this order:
 
-1. For every form (which regularization, guided or not, with the HAADF image or without) one
+1. For every form (which regularization, guided or not, relative to the HAADF image or not, with it or without) one
    common factor of the strengths, from strong to weak; each element takes its own best one.
 2. For the best form each strength, and the weight of the HAADF image, by itself; the same for forms that
    are not evidently worse, and then the best of these is taken.
@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from .reference import reference_scale
 from .representative import cropped, representative_tiles
 from .risk import disturbed, draws_of, mean_risk
 from .solve import solve
@@ -27,6 +28,8 @@ TOLERANCE, ITERATIONS = 3e-3, 300
 # Factors of the strengths that follow from the noise: for the first form, and relative to its
 # best for the others.
 FACTORS, NEAR = np.log([8.0, 4.0, 2.0, 1.0, 0.5]), np.log([2.0, 1.0, 0.5])
+# Of relative forms: maps that are a multiple of the image are as strongly regularized as can be.
+FROM_THE_IMAGE = np.log([16.0, 4.0, 1.0])
 STRONGEST, WEAKEST = np.log(100.0), np.log(0.02)
 # Steps of the logarithms in the passes over single strengths; for the weight of the HAADF image
 # they are longer, as it decides less. No weight moves by more than so many steps at once.
@@ -64,11 +67,14 @@ class Form:
         Whether the HAADF image steers the regularization.
     with_haadf : bool
         Whether the HAADF term counts.
+    relative : bool, default False
+        Whether the regularization is relative to the HAADF image, see `hyperspy_fusedmm.solver.reference`.
     """
 
     regularization: str
     guided: bool
     with_haadf: bool
+    relative: bool = False
 
 
 # Tried where nothing is fixed. The first is the best or nearly so for most simulated specimens.
@@ -76,6 +82,8 @@ FORMS = (
     Form("tgv", False, True),
     Form("tgv", True, True),
     Form("tv", True, True),
+    Form("tgv", False, True, True),
+    Form("tv", True, True, True),
     Form("tgv", False, False),
 )
 
@@ -87,8 +95,8 @@ FEW = 0.05
 # A form is evidently worse than another by so many standard deviations; its weights are not refined then.
 # Smaller parts of the squared error do not matter.
 EVIDENT, SLIGHT = 2.0, 0.02
-# The weights of at most so many forms are refined.
-CONTENDERS = 2
+# The weights of at most so many forms are refined that are not relative to the image, and that are.
+CONTENDERS = {False: 2, True: 1}
 
 
 @dataclass(frozen=True)
@@ -133,6 +141,7 @@ class Selection:
 def choose(
     problem,
     guide=None,
+    reference=None,
     *,
     forms=FORMS,
     fixed=(),
@@ -150,6 +159,8 @@ def choose(
         Its ``lambda_tv`` and ``lambda_haadf`` are where the search starts.
     guide : (2, R, C) array, optional
         What guided forms are guided by.
+    reference : (R, C) array, optional
+        What the regularization of relative forms is relative to.
     forms : sequence of Form
     fixed : collection of {"lambda_tv", "lambda_haadf"}
         Weights that stay as they are.
@@ -170,11 +181,34 @@ def choose(
     Selection
     """
     tiles = representative_tiles(problem.maps) if tiles is None else tiles
-    search = _Search(problem, guide, forms, fixed, tiles, seed, num_workers, callback, keep_counts)
+    search = _Search(
+        problem, guide, reference, forms, fixed, tiles, seed, num_workers, callback, keep_counts
+    )
     search.compare_forms()
     if search.decided.size:
         search.refine_contenders()
     return search.selection()
+
+
+def _related(problems, references):
+    """Problems of each tile, measured and disturbed ones, with the reference and its scale for their maps."""
+    scales = [reference_scale(list(parts), references) for parts in zip(*problems)]
+    return [
+        [
+            replace(part, reference=np.ascontiguousarray(reference), reference_scale=scale)
+            for part, scale in zip(parts, scales)
+        ]
+        for parts, reference in zip(problems, references)
+    ]
+
+
+def _start(problem):
+    """Where the first fit starts: of a relative form where regularization leads; None for the measured maps."""
+    if problem.reference is None:
+        return None
+    net = (problem.maps - problem.background).mean(axis=(1, 2), dtype=float)
+    detail = problem.reference - problem.reference.mean(dtype=float)
+    return np.maximum(net[:, None, None] + problem.reference_scale[:, None, None] * detail, 0)
 
 
 def _lowest(positions, values):
@@ -239,7 +273,7 @@ class _Candidates:
 
 class _Search:
     def __init__(
-        self, problem, guide, forms, fixed, tiles, seed, num_workers, callback, keep_counts
+        self, problem, guide, reference, forms, fixed, tiles, seed, num_workers, callback, keep_counts
     ):
         self.problem, self.tiles, self.fixed = problem, tiles, fixed
         self.keep_counts = keep_counts
@@ -257,18 +291,22 @@ class _Search:
         for part, tile in zip(self.measured, tiles):
             rng = np.random.default_rng([seed, tile[0].start, tile[1].start])
             drawn.append([disturbed(part, rng) for _ in range(self.draws)])
+        problems = [[part, *(p for p, _ in others)] for part, others in zip(self.measured, drawn)]
+        changes = [[change for _, change in others] for others in drawn]
+        related = problems
+        if any(form.relative for form in forms):
+            related = _related(problems, [reference[tile] for tile in tiles])
         self.candidates = []
         for form in forms:
-            problems = []
-            for part, others, tile in zip(self.measured, drawn, tiles):
-                changes = {
+            of_form = []
+            for parts, tile in zip(related if form.relative else problems, tiles):
+                options = {
                     "regularization": form.regularization,
                     "guide": np.ascontiguousarray(guide[(...,) + tile]) if form.guided else None,
-                    "lambda_haadf": part.lambda_haadf if form.with_haadf else 0.0,
+                    "lambda_haadf": problem.lambda_haadf if form.with_haadf else 0.0,
                 }
-                problems.append([replace(p, **changes) for p in (part, *(p for p, _ in others))])
-            changes = [[change for _, change in others] for others in drawn]
-            self.candidates.append(_Candidates(form, problems, changes))
+                of_form.append([replace(part, **options) for part in parts])
+            self.candidates.append(_Candidates(form, of_form, changes))
         self.start = np.zeros(elements + 1)
         self.expected = self._expected()
         self.weights = np.zeros(elements)
@@ -321,6 +359,7 @@ class _Search:
                         part,
                         tolerance=TOLERANCE,
                         max_iterations=ITERATIONS,
+                        initial=None if states else _start(part),
                         state=states[k][j] if states else None,
                         num_workers=self.num_workers,
                         keep_counts=self.keep_counts,
@@ -404,7 +443,8 @@ class _Search:
                 self.weaken_haadf(first)
             for candidates in self.candidates[1:]:
                 start = first.best if candidates.form.with_haadf else self.unweighted(first.best)
-                self.sweep(candidates, [start + self.common(f) for f in NEAR])
+                factors = FROM_THE_IMAGE if candidates.form.relative else NEAR
+                self.sweep(candidates, [start + self.common(f) for f in factors])
         self.chosen = self.candidates[self.preferred()]
 
     def preferred(self):
@@ -415,9 +455,14 @@ class _Search:
         scores = [self.best_score(k) for k in range(len(self.candidates))]
         usual = self.usual(int(np.argmin(scores)))
         if usual is not None:
-            least = 0.0 if self.candidates[usual].form.with_haadf else self.slight()
+            with_haadf = self.candidates[usual].form.with_haadf
+            # Relative forms gain a factor or nothing: against the others they need no caution.
+            related = self.usual_relative()
             for k in set(range(len(scores))) - {usual}:
-                scores[k] += max(CAUTION * self.doubt(k, usual), least)
+                relative = self.candidates[k].form.relative
+                doubt = self.doubt(k, related if relative else usual)
+                least = self.slight() if relative or not with_haadf else 0.0
+                scores[k] += max(CAUTION * doubt, least)
         best = int(np.argmin(scores))
         for k, candidates in enumerate(self.candidates):
             if self.candidates[best].form.with_haadf and not candidates.form.with_haadf:
@@ -440,10 +485,22 @@ class _Search:
         if FEW_COUNTS not in forms:
             return None
         few = forms.index(FEW_COUNTS)
-        if MORE_COUNTS not in forms:
-            return few
-        more = forms.index(MORE_COUNTS)
-        return few if self.doubt(few, more) > FEW * self.total_error() else more
+        return few if MORE_COUNTS not in forms or self.has_few_counts() else forms.index(MORE_COUNTS)
+
+    def has_few_counts(self):
+        """Whether the choice between the forms that are usually best is open."""
+        forms = [candidates.form for candidates in self.candidates]
+        few, more = forms.index(FEW_COUNTS), forms.index(MORE_COUNTS)
+        return self.doubt(few, more) > FEW * self.total_error()
+
+    def usual_relative(self):
+        """Number of the form relative to the image that is expected to be the best of them, None without any."""
+        forms = [candidates.form for candidates in self.candidates]
+        found = [k for k, form in enumerate(forms) if form.relative]
+        if not {FEW_COUNTS, MORE_COUNTS} <= set(forms):
+            return found[0] if found else None
+        wanted = "tv" if self.has_few_counts() else "tgv"
+        return next((k for k in found if forms[k].regularization == wanted), found[0] if found else None)
 
     def best_score(self, k):
         """Score of a form at its best weights."""
@@ -531,8 +588,11 @@ class _Search:
         """Find the weights of every form that may be the best, and decide between them then."""
         first = self.candidates.index(self.chosen)
         others = [k for k in range(len(self.candidates)) if not self.evidently_worse(k, first)]
-        others = sorted(set(others) - {first}, key=self.best_score)
-        refined = [self.candidates[k] for k in [first, *others[: CONTENDERS - 1]]]
+        ranked = [first, *sorted(set(others) - {first}, key=self.best_score)]
+        refined = []
+        for relative, most in CONTENDERS.items():
+            alike = [self.candidates[k] for k in ranked if self.candidates[k].form.relative == relative]
+            refined += alike[:most]
         self.expected = self.fits + sum(self.fits_to_refine(c.form) for c in refined)
         for candidates in refined:
             self.chosen = candidates

@@ -116,6 +116,8 @@ def solve(
             'lower_bound must be 0 for method="gradient-descent"; its largest value is '
             f"{problem.lower_bound.max()}."
         )
+    if method == "gradient-descent" and problem.reference is not None:
+        raise ValueError('reference must be None for method="gradient-descent"; an image was given.')
     initial = _start(problem, initial, num_workers, callback, max_iterations, keep_counts)
     if method == "gradient-descent":
         return solve_gradient_descent(

@@ -96,6 +96,28 @@ def haadf_guide(haadf, haadf_noise=None):
     ----------
     .. [1] Ehrhardt & Betcke, SIAM J. Imaging Sci. 9, 1084 (2016).
     """
+    smooth, noise, width = smooth_haadf(haadf, haadf_noise)
+    left_out = np.isinf(np.zeros(1) if haadf_noise is None else haadf_noise)
+    return np.where(left_out, np.float32(0), guide_of(smooth, noise, width))
+
+
+def smooth_haadf(haadf, haadf_noise=None):
+    """The HAADF image less its mean, blurred by a width chosen from the data.
+
+    Parameters
+    ----------
+    haadf : (R, C) array
+    haadf_noise : float or (R, C) array, optional
+        Where it is infinite the image is not looked at, and goes on as its nearest neighbours are.
+
+    Returns
+    -------
+    smooth : (R, C) float32 array
+    noise : float
+        Before the blur.
+    width : float
+        Sigma of the blur in pixels, 0 for none.
+    """
     haadf = np.asarray(haadf, dtype=np.float32)
     left_out = np.isinf(np.zeros(1) if haadf_noise is None else haadf_noise)
     seen = haadf
@@ -104,7 +126,7 @@ def haadf_guide(haadf, haadf_noise=None):
         haadf = fill_left_out(haadf, left_out)
     noise = float(estimate_noise(haadf[None])[0])
     smooth, width = chosen_blur(haadf - seen.mean(dtype=float), noise**2)
-    return np.where(left_out, np.float32(0), guide_of(smooth, noise, width))
+    return smooth, noise, width
 
 
 def guide_of(smooth, noise, width):

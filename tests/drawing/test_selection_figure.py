@@ -14,6 +14,7 @@ def selection():
     return {
         "regularization": ["tv", "tgv"] * 6,
         "guided": [False, False, True] * 4,
+        "relative": [False] * 7 + [True] * 5,
         "lambda_haadf": np.array([1.0, 0.3, 0.1, 0.0] * 3),
         "lambda_tv": strengths,
         "score": scores - scores.min(),
@@ -59,18 +60,20 @@ def test_weights_that_were_given_have_no_panel(selection):
 
 def test_forms_alone_where_all_weights_were_given():
     selection = {
-        "regularization": ["tv", "tv", "tgv"],
-        "guided": [False, True, True],
-        "lambda_haadf": np.ones(3),
-        "lambda_tv": np.ones((3, 2)),
-        "score": np.array([0.2, 0.1, 0.0]),
+        "regularization": ["tv", "tv", "tgv", "tgv"],
+        "guided": [False, True, True, False],
+        "relative": [False, False, False, True],
+        "lambda_haadf": np.ones(4),
+        "lambda_tv": np.ones((4, 2)),
+        "score": np.array([0.2, 0.1, 0.0, 0.3]),
         "chosen": 2,
         "undecided": [False, False],
     }
     (ax,) = plot_selection(selection, ["Co", "S"]).axes
-    assert [label.get_text() for label in ax.get_yticklabels()] == ["TV", "TV, guided", "TGV, guided"]
+    labels = ["TV", "TV, guided", "TGV, guided", "TGV, relative"]
+    assert [label.get_text() for label in ax.get_yticklabels()] == labels
     drawn = [c.get_offsets()[0] for c in ax.collections if c.get_label() != "chosen"]
-    np.testing.assert_allclose(drawn, [(0.2, 0), (0.1, 1), (0.0, 2)])
+    np.testing.assert_allclose(drawn, [(0.2, 0), (0.1, 1), (0.0, 2), (0.3, 3)])
     ring = next(c for c in ax.collections if c.get_label() == "chosen")
     np.testing.assert_allclose(ring.get_offsets(), [(0.0, 2)])
 

@@ -275,6 +275,7 @@ class TestOptions:
             ("lambda_tv", [-1, [1, 2], {"Fe": 1}, np.nan, "strong"]),
             ("regularization", ["l1", None]),
             ("guided", ["yes", 1]),
+            ("relative", ["yes", 1]),
             ("regularization_weights", ["equal", np.ones((24, 30)), -np.ones((3, 24, 30))]),
             ("solver", ["newton"]),
             ("initial", ["zero", np.ones((24, 30)), np.full((3, 24, 30), np.nan)]),
@@ -291,6 +292,11 @@ class TestOptions:
 
     def test_guided_without_a_haadf(self, refuses):
         refuses("guided: found True, but the model has no HAADF", None, guided=True)
+        refuses("relative: found True, but the model has no HAADF", None, relative=True)
+
+    def test_relative_where_it_is_not_available(self, refuses):
+        refuses("relative: found True with forward='power'", forward="power", relative=True)
+        refuses("relative: found True with solver='grad", solver="gradient-descent", relative=True)
 
 
 class TestScratch:

@@ -10,7 +10,7 @@ from scipy.ndimage import gaussian_filter, uniform_filter
 import hyperspy_fusedmm as fmm
 from hyperspy_fusedmm.solver import default_strength
 
-AUTOMATIC = ["regularization", "guided", "lambda_haadf", "lambda_tv"]
+AUTOMATIC = ["regularization", "guided", "relative", "lambda_haadf", "lambda_tv"]
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +41,7 @@ def test_what_was_tried_is_kept(model):
     assert selection["lambda_haadf"][chosen] == model.lambda_haadf
     assert selection["regularization"][chosen] == model.regularization
     assert selection["guided"][chosen] == model.guided
+    assert selection["relative"][chosen] == model.relative
     assert selection["score"][chosen] == 0 and not selection["error"][chosen].any()
     assert selection["tiles"].tolist() == [[0, 64, 0, 64]]
     told = model.fused.metadata.FusedMultiModal
@@ -58,6 +59,7 @@ def test_it_is_near_the_best_that_was_tried(specimen, model):
             lambda_haadf=model.lambda_haadf,
             regularization=model.regularization,
             guided=model.guided,
+            relative=model.relative,
             tolerance=1e-3,
         )
         errors[factor] = error(other.fused.data, specimen.truth)
@@ -101,6 +103,9 @@ def test_a_second_fit_does_not_choose_again(specimen, monkeypatch):
     [
         {"regularization": "tv"},
         {"guided": True},
+        {"relative": True},
+        {"relative": False},
+        {"relative": True, "guided": False, "regularization": "tv"},
         {"lambda_haadf": 0.5},
         {"lambda_tv": "noise"},
         {"lambda_tv": 0.7, "lambda_haadf": 1.0},
@@ -120,7 +125,12 @@ def test_what_is_given_is_left_alone(specimen, given):
         if value != "noise":
             assert np.all(getattr(model, name) == value)
         assert name not in model.chosen_from_data
-    assert model.chosen_from_data == [name for name in AUTOMATIC if name not in given]
+    decided = set(given)
+    if decided & {"regularization", "guided"}:
+        decided.add("relative")
+    assert model.chosen_from_data == [name for name in AUTOMATIC if name not in decided]
+    if "relative" not in given and "relative" in decided:
+        assert not any(model.selection["relative"])
 
 
 def test_nothing_is_left_to_choose(specimen):
@@ -202,7 +212,9 @@ def test_the_power_model_chooses_too(specimen):
         warnings.simplefilter("ignore")
         model = maps.create_model(haadf, forward="power")
         model.fit(tolerance=1e-2)
-    assert model.chosen_from_data == AUTOMATIC and np.isfinite(model.fused.data).all()
+    # It has no regularization relative to the image.
+    assert model.chosen_from_data == [name for name in AUTOMATIC if name != "relative"]
+    assert np.isfinite(model.fused.data).all()
 
 
 def test_interrupted_while_choosing_nothing_is_kept(specimen, monkeypatch):

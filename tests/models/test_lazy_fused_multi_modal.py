@@ -256,12 +256,26 @@ def test_without_image_and_with_pilot(scan):
     assert models[1].haadf is None
 
 
+def test_relative_to_the_image(scan):
+    maps, lazy, haadf, scale = scan
+    models = [signal.create_model(haadf, **scale) for signal in (maps, lazy)]
+    for model in models:
+        model.fit(**{**FIT, "relative": True})
+    close(models[1].fused.data, models[0].fused.data)
+    close(models[1].reference_scale, models[0].reference_scale)
+    assert models[1].relative and models[1].reference_scale.all()
+    assert models[1].fused.metadata.FusedMultiModal.relative is True
+    models[0].fit(**FIT)
+    assert not models[0].reference_scale.any()
+    assert np.abs(models[0].fused.data - np.asarray(models[1].fused.data)).max() > 0.01
+
+
 def test_pixels_of_the_image_that_are_left_out_guide_nothing(scan):
     maps, lazy, haadf, scale = scan
     noise, haadf = np.full(SHAPE, 1.5), haadf.deepcopy()
     noise[10:40, 20:35], noise[5], haadf.data[15, 25] = np.inf, np.inf, 1e6
     fused = [
-        signal.fuse(haadf, **{**FIT, **scale, "haadf_noise": noise, "guided": True})
+        signal.fuse(haadf, **{**FIT, **scale, "haadf_noise": noise, "guided": True, "relative": True})
         for signal in (maps, lazy)
     ]
     close(fused[1].data, fused[0].data)
@@ -395,7 +409,8 @@ def test_not_finite_outside_of_the_part_that_is_looked_at(scan, monkeypatch, whe
 def test_store_and_restore(scan, tmp_path, extension, computed):
     _, lazy, haadf, scale = scan
     model = lazy.create_model(haadf, **{**scale, "haadf_noise": np.full(SHAPE, scale["haadf_noise"])})
-    model.fit(**{**FIT, "guided": True, "regularization_weights": "pilot"})
+    fit = {**FIT, "guided": True, "relative": True, "regularization_weights": "pilot"}
+    model.fit(**fit)
     expected = np.asarray(model.fused.data)
     if computed:
         model.fused.compute()
@@ -407,10 +422,10 @@ def test_store_and_restore(scan, tmp_path, extension, computed):
     assert isinstance(restored, LazyFusedMultiModal)
     assert restored.gap == model.gap and restored.haadf._lazy
     close(restored.fused.data, expected)
-    restored.fit(**{**FIT, "guided": True, "regularization_weights": "pilot"})
+    restored.fit(**fit)
     close(restored.fused.data, expected)
     # In memory it has to be fitted again.
     again = hs.load(path).models.restore("mine")
     assert type(again) is fmm.FusedMultiModal
-    again.fit(**{**FIT, "guided": True, "regularization_weights": "pilot"})
+    again.fit(**fit)
     close(again.fused.data, expected)

@@ -40,6 +40,8 @@ TOLD = {
     "lambda_tv",
     "regularization",
     "guided",
+    "relative",
+    "reference_scale",
     "regularization_weights",
     "chosen_from_data",
     "seed",

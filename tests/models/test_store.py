@@ -37,10 +37,11 @@ def check_fit(model, original):
         np.testing.assert_array_equal(getattr(model, name), getattr(original, name))
     for name in (
         "lambda_haadf", "lambda_chem", "gap", "relative_gap", "iterations", "converged",
-        "regularization", "guided", "chosen_from_data",
+        "regularization", "guided", "relative", "chosen_from_data",
     ):  # fmt: skip
         assert getattr(model, name) == getattr(original, name)
     np.testing.assert_array_equal(model.count_slope, original.count_slope)
+    np.testing.assert_array_equal(model.reference_scale, original.reference_scale)
     for name, values in original.history.items():
         np.testing.assert_array_equal(model.history[name], values)
     assert model.objective() == original.objective()
@@ -89,7 +90,7 @@ def test_what_was_chosen_comes_back_and_is_chosen_again(small, tmp_path):
     restored = read.models.restore("mine")
     check(restored, model, read)
     check_fit(restored, model)
-    assert len(restored.chosen_from_data) == 4
+    assert len(restored.chosen_from_data) == 5
     np.testing.assert_array_equal(restored.selection["score"], model.selection["score"])
     restored.fit(tolerance=1e-3)
     np.testing.assert_allclose(np.asarray(restored.fused.data), np.asarray(model.fused.data))

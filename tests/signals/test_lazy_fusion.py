@@ -115,7 +115,7 @@ def test_everything_automatic_in_any_chunks(corner, chunks, fidelity, lazy_image
     told, expected = (signal.metadata.FusedMultiModal for signal in (found, eager))
     for name in ("weights", "haadf_offset", "haadf_noise", "lambda_haadf", "lambda_tv"):
         np.testing.assert_allclose(told[name], expected[name], rtol=1e-12)
-    for name in ("regularization", "guided", "chosen_from_data"):
+    for name in ("regularization", "guided", "relative", "chosen_from_data"):
         assert told[name] == expected[name]
     assert isinstance(found, fmm.LazyElementMaps)
     assert_equal_maps(found, eager)

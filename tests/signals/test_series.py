@@ -71,7 +71,7 @@ def test_what_is_chosen_is_that_of_the_middle(series):
     free = {
         name: value
         for name, value in OPTIONS.items()
-        if name not in ("lambda_tv", "regularization", "guided", "lambda_haadf")
+        if name not in ("lambda_tv", "regularization", "guided", "relative", "lambda_haadf")
     }
     fused, models = maps.fuse(images, return_model=True, **free)
     alone = single(maps, 1).fuse(np.asarray(images.data)[1], **free)
@@ -79,7 +79,7 @@ def test_what_is_chosen_is_that_of_the_middle(series):
     assert len(models) == FRAMES
     for model in models:
         assert model.regularization == expected.regularization
-        assert model.guided == expected.guided
+        assert model.guided == expected.guided and model.relative == expected.relative
         assert model.lambda_haadf == expected.lambda_haadf
         np.testing.assert_array_equal(model.lambda_tv, expected.lambda_tv)
     assert fused.metadata.FusedMultiModal.chosen_on_frame == 1

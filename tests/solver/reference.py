@@ -68,7 +68,7 @@ def step_fields(steps, strength, curved):
 
 def iterate(state, data, steps, iterations, regularization):
     """What the tile kernels compute; ``data`` are full arrays, ``state`` as theirs."""
-    counts, spread, strength, weights, target, rho, guide, anchor, pull = (
+    counts, spread, strength, weights, target, rho, guide, anchor, pull, reference = (
         np.asarray(a, dtype=float) for a in data
     )
     elements, shape = counts.shape[0], counts.shape[1:]
@@ -104,7 +104,10 @@ def iterate(state, data, steps, iterations, regularization):
             forward, counts, spread, weights, target, rho, steps.fidelity, steps.chem,
             steps.slope, prox, r,
         )  # fmt: skip
-        slope = gradient(2 * x_hat - x)
+        point = 2 * x_hat - x
+        if len(reference):
+            point = point - np.asarray(steps.reference_scale, float)[:, None, None] * reference
+        slope = gradient(point)
         if curved:
             v_hat = v + primal_slope[:, None] * (flow - adjoint_symmetrized_gradient(q))
             v_hat *= real

@@ -240,7 +240,7 @@ def flow_data(strength, guide):
     """Arrays of a problem in which only the strength and the guide matter."""
     nothing = np.zeros((0, 1, 1), np.float32)
     strength = np.asarray(strength, np.float32)[None]
-    return Data(*[strength] * 3, *[nothing] * 3, guide.astype(np.float32), nothing, nothing)
+    return Data(*[strength] * 3, *[nothing] * 3, guide.astype(np.float32), *[nothing] * 3)
 
 
 def test_nearest_flow_is_the_nearest_that_the_ball_allows():

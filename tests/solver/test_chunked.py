@@ -7,12 +7,19 @@ import dask.array as da
 import numpy as np
 import pytest
 
-from hyperspy_fusedmm.solver import FusionProblem, haadf_guide, pilot_weights, solve
+from hyperspy_fusedmm.solver import (
+    FusionProblem,
+    haadf_guide,
+    haadf_reference,
+    pilot_weights,
+    solve,
+)
 from hyperspy_fusedmm.solver.out_of_core import (
     LazyProblem,
     ScratchError,
     guide_scale,
     lazy_haadf_guide,
+    lazy_haadf_reference,
     lazy_pilot_weights,
     solve_chunked,
 )
@@ -20,10 +27,12 @@ from hyperspy_fusedmm.solver.out_of_core import chunked as chunked_module
 from hyperspy_fusedmm.solver.out_of_core.grid import largest_sweep, sweeps, working_grid
 
 SHAPE = (131, 157)
-PIXELWISE = ("haadf", "guide", "regularization_weights")
+PIXELWISE = ("haadf", "guide", "reference", "regularization_weights")
 
 
-def specimen(fidelity="poisson", regularization="tv", guided=False, with_haadf=True):
+def specimen(
+    fidelity="poisson", regularization="tv", guided=False, with_haadf=True, relative=False
+):
     rng = np.random.default_rng(0)
     rows, columns = np.indices(SHAPE)
     truth = np.stack(
@@ -40,6 +49,9 @@ def specimen(fidelity="poisson", regularization="tv", guided=False, with_haadf=T
         given |= {"haadf": haadf, "weights": [1.0, 2.0], "haadf_offset": 5.0, "haadf_noise": 0.3}
         if guided:
             given["guide"] = haadf_guide(haadf)
+        if relative:
+            given["reference"] = haadf_reference(haadf)
+            given["reference_scale"] = [0.3, -0.1]
     return given
 
 
@@ -75,6 +87,12 @@ def assert_same(given, chunk, iterations, **options):
 def test_chunks_give_the_numbers_of_the_whole(fidelity, regularization, guided):
     solution = assert_same(specimen(fidelity, regularization, guided), 60, 33)
     assert len(solution.plan.sweeps) > 1
+
+
+@pytest.mark.parametrize("guided", [False, True])
+@pytest.mark.parametrize("regularization", ["tv", "tgv"])
+def test_chunks_of_a_regularization_relative_to_the_image(regularization, guided):
+    assert_same(specimen("poisson", regularization, guided, relative=True), 60, 33)
 
 
 @pytest.mark.parametrize(
@@ -224,6 +242,21 @@ def test_guide(chunks):
     haadf = specimen()["haadf"]
     lazy = lazy_haadf_guide(da.from_array(haadf, chunks=chunks), guide_scale([haadf]), chunk=64)
     np.testing.assert_allclose(lazy.compute(), haadf_guide(haadf), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("chunks", [(131, 157), (40, 60)])
+@pytest.mark.parametrize("left_out", [False, True])
+def test_reference(chunks, left_out):
+    haadf = specimen()["haadf"]
+    noise = np.full(haadf.shape, 0.3)
+    if left_out:
+        noise[40:60, 30:80], noise[100] = np.inf, np.inf
+        haadf = np.where(np.isinf(noise), 1e5, haadf)
+    lazy = lazy_haadf_reference(
+        da.from_array(haadf, chunks=chunks), guide_scale([haadf], left_out=[np.isinf(noise)]), noise,
+        chunk=64,
+    )  # fmt: skip
+    np.testing.assert_allclose(lazy.compute(), haadf_reference(haadf, noise), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("chunk", [64, 100, 1024])

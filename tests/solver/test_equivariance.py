@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hyperspy_fusedmm.solver import FusionProblem, default_strength, haadf_guide, solve
+from hyperspy_fusedmm.solver import (
+    FusionProblem,
+    default_strength,
+    haadf_guide,
+    reference_scale,
+    solve,
+)
 
 quick = settings(max_examples=8, deadline=None, derandomize=True)
 
@@ -16,6 +22,8 @@ VARIANTS = {
     "guided tv": {"guided": True},
     "tgv": {"regularization": "tgv"},
     "guided tgv": {"regularization": "tgv", "guided": True},
+    "relative tv": {"relative": True},
+    "relative tgv": {"regularization": "tgv", "relative": True},
     "gaussian": {"fidelity": "gaussian", "noise": [0.9, 1.1, 1.3]},
     "mixed": {
         "fidelity": ("poisson", "gaussian", "poisson"),
@@ -37,6 +45,9 @@ def make_problem(variant="tv", shape=(12, 10), seed=0, elements=3):
     rng = np.random.default_rng(seed)
     options = dict(VARIANTS[variant])
     guided = options.pop("guided", False)
+    if options.pop("relative", False):
+        scale = rng.uniform(-1, 1, elements)
+        options |= {"reference": rng.normal(size=shape), "reference_scale": scale}
     full = (elements,) + shape
     truth = rng.uniform(0.2, 5, (elements, 1, 1)) * (0.5 + (rng.random(full) > 0.5))
     weights = rng.uniform(0.2, 2, elements)
@@ -95,6 +106,7 @@ def with_counts_scaled(problem, factor):
         weights=problem.weights / factor,
         lambda_chem=problem.lambda_chem / factor,
         lambda_tv=problem.lambda_tv / factor,
+        reference_scale=factor * problem.reference_scale,
     )
 
 
@@ -175,6 +187,7 @@ def test_permuting_the_elements_permutes_the_result(problem, order):
         lambda_tv=problem.lambda_tv[order],
         fidelity=tuple(problem.fidelity[k] for k in order),
         regularization_weights=problem.regularization_weights[order],
+        reference_scale=problem.reference_scale[order],
     )
     assert_close(fixed(permuted), fixed(problem)[order], 2e-3)
 
@@ -211,6 +224,7 @@ def test_an_element_twice_with_half_the_weight_each_is_the_same_pair(problem):
         lower_bound=problem.lower_bound[[0, 0]],
         fidelity=(problem.fidelity[0],) * 2,
         regularization_weights=problem.regularization_weights[[0, 0]],
+        reference_scale=problem.reference_scale[[0, 0]],
     )
     maps = fixed(twice)
     np.testing.assert_array_equal(maps[0], maps[1])
@@ -310,7 +324,46 @@ def test_strong_tgv_leaves_a_plane():
     np.testing.assert_allclose(found.ravel(), best, atol=0.01)
 
 
-@pytest.mark.parametrize("variant", ["tv", "guided tgv"])
+@pytest.mark.parametrize("regularization", ["tv", "tgv"])
+def test_level_and_unit_of_the_reference_do_not_matter(regularization):
+    problem = make_problem(f"relative {regularization}")
+    changed = replace(
+        problem, reference=7 - 4 * problem.reference, reference_scale=problem.reference_scale / -4
+    )
+    assert_close(fixed(changed), fixed(problem), 1e-4)
+    nothing = replace(problem, reference_scale=0.0)
+    assert_close(fixed(nothing), fixed(replace(problem, reference=None)), 1e-6)
+    constant = replace(problem, reference=np.full(problem.reference.shape, 2.0))
+    assert_close(fixed(constant), fixed(nothing), 1e-4)
+
+
+@pytest.mark.parametrize("regularization", ["tv", "tgv"])
+def test_a_multiple_of_the_reference_costs_nothing(regularization):
+    problem = make_problem(f"relative {regularization}")
+    detail = problem.reference_scale[:, None, None] * problem.reference
+    maps = 10 + detail
+    terms = problem.objective(maps)
+    assert terms["regularization"] == pytest.approx(0, abs=1e-6)
+    assert problem.objective(maps - detail)["regularization"] > 1
+    smooth = replace(problem, reference=None)
+    assert smooth.objective(maps)["regularization"] == pytest.approx(
+        problem.objective(maps + detail)["regularization"], rel=1e-4
+    )
+
+
+def test_a_strong_regularization_leaves_a_multiple_of_the_reference():
+    rng = np.random.default_rng(0)
+    reference = rng.normal(size=(12, 10))
+    measured = 20 + np.array([2.0, -1.0])[:, None, None] * reference + rng.normal(size=(2, 12, 10))
+    problem = FusionProblem(measured, fidelity="gaussian", lambda_tv=100.0, reference=reference)
+    problem = replace(problem, reference_scale=reference_scale(problem, reference))
+    found = solve(problem, tolerance=1e-7, max_iterations=5000, num_workers=1).maps
+    for image, counts in zip(found, measured):
+        line = np.polynomial.Polynomial.fit(reference.ravel(), counts.ravel(), 1)
+        np.testing.assert_allclose(image, line(reference), atol=5e-3)
+
+
+@pytest.mark.parametrize("variant", ["tv", "guided tgv", "relative tgv"])
 def test_number_of_threads_does_not_change_the_numbers(variant):
     problem = make_problem(variant, shape=(200, 40))
     one, three, default = (

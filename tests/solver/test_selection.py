@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from hyperspy_fusedmm.data import core_shell_particles
-from hyperspy_fusedmm.solver import FusionProblem, default_strength, haadf_guide, solve
+from hyperspy_fusedmm.solver import (
+    FusionProblem,
+    default_strength,
+    haadf_guide,
+    haadf_reference,
+    solve,
+)
 from hyperspy_fusedmm.solver.selection import FORMS, Form, choose
 
 
@@ -48,9 +54,10 @@ def test_image_of_something_else_is_left_out(specimen):
     forms = [form for form in FORMS if form.guided or not form.with_haadf]
     upside_down = specimen.haadf.data.max() - specimen.haadf.data[::-1]
     problem = replace(problem_of(specimen), haadf=upside_down)
-    found = choose(problem, haadf_guide(upside_down), forms=forms)
+    found = choose(problem, haadf_guide(upside_down), haadf_reference(upside_down), forms=forms)
     assert not found.form.with_haadf and found.lambda_haadf == 0
-    kept = choose(problem_of(specimen), haadf_guide(specimen.haadf.data), forms=forms)
+    image = specimen.haadf.data
+    kept = choose(problem_of(specimen), haadf_guide(image), haadf_reference(image), forms=forms)
     assert kept.form.with_haadf and kept.lambda_haadf > 0
 
 
@@ -58,7 +65,7 @@ def test_record_and_progress(specimen):
     problem, calls = problem_of(specimen), []
     found = choose(
         problem,
-        forms=[FORMS[0], FORMS[3]],
+        forms=[FORMS[0], FORMS[-1]],
         fixed=("lambda_tv",),
         callback=lambda *done: calls.append(done),
     )
@@ -67,7 +74,7 @@ def test_record_and_progress(specimen):
     assert found.forms[found.tried[found.chosen]["form"]] == found.form
     assert [done for done, _ in calls] == list(range(1, len(found.tried) + 1))
     assert all(done <= expected for done, expected in calls)
-    again = choose(problem, forms=[FORMS[0], FORMS[3]], fixed=("lambda_tv",))
+    again = choose(problem, forms=[FORMS[0], FORMS[-1]], fixed=("lambda_tv",))
     for one, other in zip(found.tried, again.tried):
         np.testing.assert_array_equal(one["error"], other["error"])
 
@@ -93,7 +100,7 @@ def test_few_counts_leave_the_strength_alone(specimen):
     maps[1, 3, 4] = 2
     problem = problem_of(specimen)
     problem = replace(problem, maps=maps)
-    found = choose(problem, forms=[FORMS[3]], fixed=("lambda_haadf",))
+    found = choose(problem, forms=[FORMS[-1]], fixed=("lambda_haadf",))
     assert found.undecided.tolist() == [False, True, False]
     assert found.lambda_tv[1] == problem.lambda_tv[1]
     assert np.isfinite(found.lambda_tv).all()

@@ -9,7 +9,9 @@ from hyperspy_fusedmm.solver._tiles import most_iterations, planes
 from hyperspy_fusedmm.solver.tile_engine import PLACES, TileEngine
 
 
-def make_data(elements=3, shape=(40, 50), guided=False, varying=False, anchored=False, seed=0):
+def make_data(
+    elements=3, shape=(40, 50), guided=False, varying=False, anchored=False, relative=False, seed=0
+):
     rng = np.random.default_rng(seed)
     truth = 2 + rng.random((elements,) + shape)
     counts = rng.poisson(truth)
@@ -29,6 +31,7 @@ def make_data(elements=3, shape=(40, 50), guided=False, varying=False, anchored=
         length * np.stack([np.cos(angle), np.sin(angle)]) if guided else np.zeros((0, 1, 1)),
         rng.uniform(0, 3, full) if anchored else np.zeros((0, 1, 1)),
         rng.uniform(0, 2, full) if anchored else np.zeros((0, 1, 1)),
+        rng.normal(size=(1,) + shape) if relative else np.zeros((0, 1, 1)),
     )
     return Data(*(np.ascontiguousarray(a, dtype=np.float32) for a in arrays))
 
@@ -38,6 +41,7 @@ def make_steps(elements=3, fidelity=0, newton=8, relaxation=1.7, nearness=0.0):
         fidelity=np.broadcast_to(fidelity, elements).astype(np.int64),
         chem=np.linspace(1, 1.5, elements, dtype=np.float32),
         slope=np.linspace(0.8, 1.7, elements, dtype=np.float32),
+        reference_scale=np.linspace(-0.5, 1.5, elements, dtype=np.float32),
         balance=np.linspace(0.5, 2, elements, dtype=np.float32),
         typical_strength=np.full(elements, 0.5, np.float32),
         nearness=np.float32(nearness),
@@ -58,8 +62,9 @@ def run(data, steps, iterations, regularization, tiles=None, num_workers=2):
 @pytest.mark.parametrize("regularization", ["tv", "tgv"])
 @pytest.mark.parametrize("guided", [False, True])
 @pytest.mark.parametrize("fidelity", [0, 1, [0, 1, 0]])
-def test_one_tile_equals_plain_numpy(regularization, guided, fidelity):
-    data = make_data(guided=guided, varying=True)
+@pytest.mark.parametrize("relative", [False, True])
+def test_one_tile_equals_plain_numpy(regularization, guided, fidelity, relative):
+    data = make_data(guided=guided, varying=True, relative=relative)
     steps = make_steps(fidelity=fidelity)
     expected = np.zeros((planes(3, regularization),) + data.counts.shape[1:])
     expected[:3] = data.counts
@@ -92,8 +97,9 @@ def test_proximal_term_equals_plain_numpy(regularization, varying):
         ([0, 3, 10, 40], [0, 11, 50]),
     ],
 )
-def test_tiles_do_not_change_the_result(regularization, guided, tiles):
-    data, steps = make_data(guided=guided), make_steps()
+@pytest.mark.parametrize("relative", [False, True])
+def test_tiles_do_not_change_the_result(regularization, guided, tiles, relative):
+    data, steps = make_data(guided=guided, relative=relative), make_steps()
     whole = run(data, steps, 30, regularization, tiles=([0, 40], [0, 50]))
     tiled = run(data, steps, 30, regularization, tiles=tiles)
     # x, and the fields up to rounding; the relaxation inside visits is the same

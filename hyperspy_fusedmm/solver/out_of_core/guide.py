@@ -1,4 +1,4 @@
-"""Direction of the regularization from an image that is not in memory."""
+"""What an image that is not in memory does to the regularization: direction, and reference."""
 
 import dask.array as da
 import numpy as np
@@ -14,7 +14,7 @@ from ..smoothing import (
 from ..strength import guide_of
 from .grid import working_grid
 
-__all__ = ["guide_scale", "lazy_haadf_guide"]
+__all__ = ["guide_scale", "lazy_haadf_guide", "lazy_haadf_reference"]
 
 # The forward difference reaches one pixel farther than the blur.
 REACH = int(TRUNCATE * max(BLUR_WIDTHS) + 0.5) + 1
@@ -102,6 +102,43 @@ def lazy_haadf_guide(haadf, scale, haadf_noise=None, chunk=CHUNK):
     >>> lazy_haadf_guide(da.ones((64, 64), chunks=32), (0.1, 2.0)).shape
     (2, 64, 64)
     """
+    guide, left_out = _of_smooth(haadf, scale, haadf_noise, chunk, _guide, 2)
+    return guide if left_out is None else da.where(left_out, np.float32(0), guide)
+
+
+def lazy_haadf_reference(haadf, scale, haadf_noise=None, chunk=CHUNK):
+    """The image that the regularization is relative to, as `haadf_reference` has it, of a lazy image.
+
+    The mean of the image is computed at once, in one pass over it.
+
+    Parameters
+    ----------
+    haadf : (R, C) dask array
+    scale : tuple of float
+        As `guide_scale` returns it.
+    haadf_noise : float or (R, C) array, optional
+        Where it is infinite the image is not looked at.
+    chunk : int, default 1024
+        Rows and columns to work on at a time.
+
+    Returns
+    -------
+    (R, C) float32 dask array
+
+    Examples
+    --------
+    >>> import dask.array as da
+    >>> lazy_haadf_reference(da.ones((64, 64), chunks=32), (0.1, 2.0)).shape
+    (64, 64)
+    """
+    return _of_smooth(haadf, scale, haadf_noise, chunk, _reference, 1)[0][0]
+
+
+def _of_smooth(haadf, scale, haadf_noise, chunk, function, planes):
+    """What a function makes of the image less its mean, (planes, R, C), and the pixels that are left out, if any.
+
+    The function is called as ``function(block, (mean, noise, width))``.
+    """
     image = haadf[np.newaxis].astype(np.float32)
     image = image.rechunk(working_grid(image.shape, max(chunk, 2 * FILLED_FROM)))
     left_out, seen = None, image
@@ -116,12 +153,11 @@ def lazy_haadf_guide(haadf, scale, haadf_noise=None, chunk=CHUNK):
     mean = float(da.nanmean(seen, dtype=float).compute())
     depth, boundary = {0: 0, 1: REACH, 2: REACH}, {0: "none", 1: "none", 2: "none"}
     padded = da.overlap.overlap(image, depth, boundary)
-    guide = padded.map_blocks(
-        _guide, (mean, *scale), chunks=((2,),) + padded.chunks[1:], dtype=np.float32,
+    found = padded.map_blocks(
+        function, (mean, *scale), chunks=((planes,),) + padded.chunks[1:], dtype=np.float32,
         meta=np.zeros((0, 0, 0), np.float32),
     )  # fmt: skip
-    guide = da.overlap.trim_internal(guide, depth, boundary)
-    return guide if left_out is None else da.where(left_out, np.float32(0), guide)
+    return da.overlap.trim_internal(found, depth, boundary), left_out
 
 
 def _filled(block, left_out):
@@ -132,7 +168,15 @@ def _filled(block, left_out):
 
 
 def _guide(block, scale):
-    mean, noise, width = scale
-    # In the precision of the guide in memory, so that both agree to the last digit.
-    smooth = (block[0] - np.float64(mean)).astype(np.float32)
-    return guide_of(blur(smooth, width) if width else smooth, noise, width)
+    return guide_of(_smooth(block, scale), *scale[1:])
+
+
+def _reference(block, scale):
+    return _smooth(block, scale)[np.newaxis]
+
+
+def _smooth(block, scale):
+    mean, _, width = scale
+    # In the precision of the image in memory, so that both agree to the last digit.
+    image = (block[0] - np.float64(mean)).astype(np.float32)
+    return blur(image, width) if width else image

@@ -23,6 +23,7 @@ PIXELWISE = {
     "background": 3,
     "noise": 3,
     "guide": 3,
+    "reference": 2,
     "regularization_weights": 3,
 }
 # Pixels from which the median of a noise image is taken, on a regular grid.
@@ -195,7 +196,8 @@ class LazyProblem:
             brightest = (float(found["brightest"]) - least) / haadf_scale
             highest[used] = np.maximum(highest[used], brightest / weights[used])
         bounds = np.full(elements, np.inf)
-        if part.regularization == "tv" and part.guide is None and not is_power:
+        isotropic = part.guide is None and part.reference is None
+        if part.regularization == "tv" and isotropic and not is_power:
             bounds = highest.copy()
         background = found.get("background", part.background.mean(axis=(1, 2)))
         poisson = scaled.fidelity == POISSON

@@ -9,7 +9,7 @@ from .lazy_problem import own_axes, three_axes
 __all__ = ["lazy_per_pixel"]
 
 # Arguments of a problem that pixels on their own know nothing of.
-_OF_NEIGHBOURS = ("guide", "regularization_weights")
+_OF_NEIGHBOURS = ("guide", "reference", "regularization_weights")
 
 
 def lazy_per_pixel(problem, maps, function, pairs=False):
