@@ -95,8 +95,9 @@ FEW = 0.05
 # A form is evidently worse than another by so many standard deviations; its weights are not refined then.
 # Smaller parts of the squared error do not matter.
 EVIDENT, SLIGHT = 2.0, 0.02
-# The weights of at most so many forms are refined that are not relative to the image, and that are.
-CONTENDERS = {False: 2, True: 1}
+# The weights of at most so many forms are refined; at few counts, where the best one is told apart last, of those
+# that are not relative to the image, and that are.
+CONTENDERS, CONTENDERS_AT_FEW_COUNTS = 2, {False: 2, True: 1}
 
 
 @dataclass(frozen=True)
@@ -488,8 +489,10 @@ class _Search:
         return few if MORE_COUNTS not in forms or self.has_few_counts() else forms.index(MORE_COUNTS)
 
     def has_few_counts(self):
-        """Whether the choice between the forms that are usually best is open."""
+        """Whether the choice between the forms that are usually best is open; no if they were not tried."""
         forms = [candidates.form for candidates in self.candidates]
+        if not {FEW_COUNTS, MORE_COUNTS} <= set(forms):
+            return False
         few, more = forms.index(FEW_COUNTS), forms.index(MORE_COUNTS)
         return self.doubt(few, more) > FEW * self.total_error()
 
@@ -497,8 +500,6 @@ class _Search:
         """Number of the form relative to the image that is expected to be the best of them, None without any."""
         forms = [candidates.form for candidates in self.candidates]
         found = [k for k, form in enumerate(forms) if form.relative]
-        if not {FEW_COUNTS, MORE_COUNTS} <= set(forms):
-            return found[0] if found else None
         wanted = "tv" if self.has_few_counts() else "tgv"
         return next((k for k in found if forms[k].regularization == wanted), found[0] if found else None)
 
@@ -589,10 +590,12 @@ class _Search:
         first = self.candidates.index(self.chosen)
         others = [k for k in range(len(self.candidates)) if not self.evidently_worse(k, first)]
         ranked = [first, *sorted(set(others) - {first}, key=self.best_score)]
-        refined = []
-        for relative, most in CONTENDERS.items():
-            alike = [self.candidates[k] for k in ranked if self.candidates[k].form.relative == relative]
-            refined += alike[:most]
+        contenders = ranked[:CONTENDERS]
+        if self.has_few_counts():
+            contenders = []
+            for relative, most in CONTENDERS_AT_FEW_COUNTS.items():
+                contenders += [k for k in ranked if self.candidates[k].form.relative == relative][:most]
+        refined = [self.candidates[k] for k in contenders]
         self.expected = self.fits + sum(self.fits_to_refine(c.form) for c in refined)
         for candidates in refined:
             self.chosen = candidates
