@@ -57,9 +57,8 @@ POWER_FORMS = [
     Form("power", *choices) for choices in product(("tv", "tgv"), (False,), (True, False))
 ]
 # Those that an automatic fit chooses from; beside them it has TGV without the image.
-RELATIVE = [Form("linear", *choices, False, True) for choices in (("tgv", False), ("tv", True))]
 OFFERED = [Form("linear", *choices, False) for choices in (("tgv", False), ("tgv", True), ("tv", True))]
-OFFERED += RELATIVE
+OFFERED += [Form("linear", *choices, False, True) for choices in (("tgv", False), ("tv", True))]
 ALONE = Form("linear", "tgv", False, False)
 
 

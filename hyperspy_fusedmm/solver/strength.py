@@ -104,11 +104,12 @@ def haadf_guide(haadf, haadf_noise=None):
 def smooth_haadf(haadf, haadf_noise=None):
     """The HAADF image less its mean, blurred by a width chosen from the data.
 
+    What guide and reference have in common; pixels that are left out go on as their nearest neighbours are.
+
     Parameters
     ----------
-    haadf : (R, C) array
-    haadf_noise : float or (R, C) array, optional
-        Where it is infinite the image is not looked at, and goes on as its nearest neighbours are.
+    haadf, haadf_noise
+        As `haadf_guide`.
 
     Returns
     -------

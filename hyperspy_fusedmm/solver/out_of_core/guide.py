@@ -109,17 +109,10 @@ def lazy_haadf_guide(haadf, scale, haadf_noise=None, chunk=CHUNK):
 def lazy_haadf_reference(haadf, scale, haadf_noise=None, chunk=CHUNK):
     """The image that the regularization is relative to, as `haadf_reference` has it, of a lazy image.
 
-    The mean of the image is computed at once, in one pass over it.
-
     Parameters
     ----------
-    haadf : (R, C) dask array
-    scale : tuple of float
-        As `guide_scale` returns it.
-    haadf_noise : float or (R, C) array, optional
-        Where it is infinite the image is not looked at.
-    chunk : int, default 1024
-        Rows and columns to work on at a time.
+    haadf, scale, haadf_noise, chunk
+        As `lazy_haadf_guide`, which computes the mean of the image at once as well.
 
     Returns
     -------
