@@ -13,6 +13,7 @@ References
 
 import numpy as np
 
+from .problem import _check, _finite
 from .strength import smooth_haadf
 
 __all__ = ["haadf_reference", "reference_scale"]
@@ -32,7 +33,14 @@ def haadf_reference(haadf, haadf_noise=None):
     Returns
     -------
     (R, C) float32 array
+
+    Raises
+    ------
+    ValueError
+        If the image has other than two axes or a value that is not finite.
     """
+    _check(np.ndim(haadf) == 2, f"haadf must have the shape (R, C); its shape is {np.shape(haadf)}.")
+    _finite("haadf", haadf)
     return smooth_haadf(haadf, haadf_noise)[0]
 
 
@@ -50,6 +58,11 @@ def reference_scale(problem, reference):
     (E,) array
         0 for a reference without contrast.
 
+    Raises
+    ------
+    ValueError
+        If a reference has another shape than its maps or a value that is not finite.
+
     Examples
     --------
     >>> import numpy as np
@@ -59,6 +72,12 @@ def reference_scale(problem, reference):
     array([3., 0.])
     """
     parts = list(zip(problem, reference)) if isinstance(problem, list) else [(problem, reference)]
+    for part, image in parts:
+        _check(
+            np.shape(image) == part.maps.shape[1:],
+            f"reference must have the shape {part.maps.shape[1:]} of the maps; its shape is {np.shape(image)}.",
+        )
+        _finite("reference", image)
     images = [np.asarray(image, dtype=float) for _, image in parts]
     mean = sum(image.sum() for image in images) / sum(image.size for image in images)
     details = [image - mean for image in images]

@@ -156,6 +156,14 @@ def test_nonsense_is_refused(film, given, message):
         replace(problem_of(film), **given)
 
 
+@pytest.mark.parametrize("value, message", [(np.ones((3, 3)), "shape"), (np.full((64, 64), np.nan), "finite")])
+def test_scales_and_references_of_nonsense_are_refused(film, value, message):
+    with pytest.raises(ValueError, match=f"reference must .*{message}"):
+        reference_scale(problem_of(film), value)
+    with pytest.raises(ValueError, match=f"haadf must .*{message}"):
+        haadf_reference(value if message == "finite" else value[0])
+
+
 def test_gradient_descent_knows_no_reference(film):
     with pytest.raises(ValueError, match="reference must be None"):
         solve(relative_problem(film), method="gradient-descent")
