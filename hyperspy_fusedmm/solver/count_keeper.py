@@ -24,7 +24,8 @@ not overrule it. The minimum with this term is that with another slope of the li
     \sum_p \kappa_i x_i - b_i \log(x_i + \epsilon_i), \quad \kappa_i = 1 + G e_i,
 
 which is what the solver works with, and certifies. The slopes are found beside the iteration, as multipliers
-are in Uzawa's method [1]_: now and then each moves by the part of the counts that is missing.
+are in Uzawa's method [1]_: now and then each moves by the part of the counts that is missing. A map of fewer counts
+than its lower bound adds up to cannot keep them; its slope stays.
 
 References
 ----------
@@ -97,6 +98,7 @@ class CountKeeper:
         self.kept = True
         self.scale = scaled.map_scale
         self.least = scaled.lower_bound / scaled.map_scale
+        self.least_totals = np.array([m.size for m in data.counts]) * scaled.lower_bound
         self.weights = scaled.problem.weights * (scaled.problem.lambda_haadf > 0)
         # Of each slope by itself, and of all with the image.
         self._missing, self._gain = np.zeros((2, len(self.weights))), np.ones((2, len(self.weights)))
@@ -122,7 +124,7 @@ class CountKeeper:
             expected_rows(state[e], self.data.counts[e], self.least[e], self.data.spread[e], found[e])
         totals, net = self.scale * found.T
         there = np.zeros(len(slopes), bool)
-        there[elements] = net[elements] > 0
+        there[elements] = net[elements] > self.least_totals[elements]
         net = np.where(there, net, 0.0)
         excess = np.where(there, totals / np.where(there, net, 1.0) - 1.0, 0.0)
         parts = [(a, self._with_image(a, net)) for a in (excess, np.where(there, slopes - 1.0, 0.0))]

@@ -131,6 +131,19 @@ def test_counts_are_kept_above_a_lower_bound(particles, background):
     assert total == pytest.approx(kept.history["total"][-1], abs=2 * kept.gap)
 
 
+def test_a_map_of_fewer_counts_than_its_lower_bound_holds_nothing_up(particles):
+    problem = problem_of(particles)
+    maps = problem.maps.copy()
+    maps[2] = 0
+    maps[2, 5, 6] = 6
+    problem = replace(problem, maps=maps, lower_bound=np.array([0.0, 0.0, 41 / maps[2].size]))
+    found = solve(problem, tolerance=3e-3, max_iterations=400, keep_counts=True)
+    assert found.converged and found.count_slope[2] == 1
+    totals = net_counts(problem, found.maps)[:2]
+    excess = found.maps.sum(axis=(1, 2))[:2] / totals - 1
+    assert (np.abs(excess) < 0.1).all() and (found.count_slope[:2] != 1).any()
+
+
 @pytest.mark.parametrize("num_workers", [1, 3])
 def test_slopes_do_not_depend_on_tiles_and_threads(num_workers):
     specimen = perovskite_lattice(shape=(160, 72), dose=1, haadf_snr=20, seed=1)
