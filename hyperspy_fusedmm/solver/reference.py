@@ -89,8 +89,10 @@ def reference_scale(problem, reference):
 
 def _products(problem, detail):
     """Sum over the pixels of net counts times an image, (E,)."""
-    products = np.empty(len(problem.maps))
-    for e, counts in enumerate(problem.maps):
-        background = problem.background[e] if problem.fidelity[e] == "poisson" else 0.0
-        products[e] = np.vdot(counts - background, detail)
-    return products
+    return np.array([np.vdot(net_counts(problem, e), detail) for e in range(len(problem.maps))])
+
+
+def net_counts(problem, element):
+    """Measured map (R, C) of an element less its background; Gaussian maps have none."""
+    counts = problem.maps[element]
+    return counts - problem.background[element] if problem.fidelity[element] == "poisson" else counts

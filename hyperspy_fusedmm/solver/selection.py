@@ -5,8 +5,8 @@ which tells its error (see `hyperspy_fusedmm.solver.risk`). What is searched, in
 
 1. For every form (which regularization, guided or not, relative to the HAADF image or not, with it or without) one
    common factor of the strengths, from strong to weak; each element takes its own best one.
-2. For the best form each strength, and the weight of the HAADF image, by itself; the same for forms that
-   are not evidently worse, and then the best of these is taken.
+2. For the best form each strength, and the weight of the HAADF image, by itself, in long steps and then shorter
+   ones; the same for forms that are not evidently worse, as long as they are not. Then the best of these is taken.
 
 Fits are short and start where the nearest one before ended.
 """
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from .reference import reference_scale
+from .reference import net_counts, reference_scale
 from .representative import cropped, representative_tiles
 from .risk import disturbed, draws_of, mean_risk
 from .solve import solve
@@ -92,9 +92,9 @@ FORMS = (
 FEW_COUNTS, MORE_COUNTS, CAUTION = Form("tv", True, True), Form("tgv", True, True), 1.0
 # Counts are few that leave the difference of these two open by more than this part of the squared error.
 FEW = 0.05
-# A form is evidently worse than another by so many standard deviations; its weights are not refined then.
-# Smaller parts of the squared error do not matter.
-EVIDENT, SLIGHT = 2.0, 0.02
+# A form is evidently worse than another by so many standard deviations, whose weights are not refined then; by so
+# many once both were refined. Smaller parts of the squared error do not matter.
+EVIDENT, EVIDENT_REFINED, SLIGHT = 2.0, 1.0, 0.02
 # The weights of at most so many forms are refined; at few counts, where the best one is told apart last, of those
 # that are not relative to the image, and that are.
 CONTENDERS, CONTENDERS_AT_FEW_COUNTS = 2, {False: 2, True: 1}
@@ -207,7 +207,7 @@ def _start(problem):
     """Where the first fit starts: of a relative form where regularization leads; None for the measured maps."""
     if problem.reference is None:
         return None
-    net = (problem.maps - problem.background).mean(axis=(1, 2), dtype=float)
+    net = np.array([net_counts(problem, e).mean(dtype=float) for e in range(len(problem.maps))])
     detail = problem.reference - problem.reference.mean(dtype=float)
     return np.maximum(net[:, None, None] + problem.reference_scale[:, None, None] * detail, 0)
 
@@ -263,6 +263,7 @@ class _Candidates:
     fits: list = field(default_factory=list)  # of the measured maps, one array per tile
     states: dict = field(default_factory=dict)  # of the last few
     best: np.ndarray | None = None  # where it is best
+    typical: float = 0.0  # mean logarithm of its strengths before each was moved by itself
 
     def number(self, at):
         """Which one is there, None if none is."""
@@ -318,15 +319,16 @@ class _Search:
             sweep = len(self.candidates)
         else:
             sweep = len(FACTORS) + 1 + (len(NEAR) + 1) * (len(self.candidates) - 1)
-        return sweep + sum(self.fits_to_refine(candidates.form) for candidates in self.candidates)
+        refined = sum(self.fits_to_refine(candidates.form) for candidates in self.candidates)
+        return sweep + len(STEPS) * refined
 
     def fits_to_refine(self, form):
-        """About how many fits `refine` makes."""
+        """About how many fits each `refine` makes."""
         elements = len(self.decided)
         if not elements:
             return 0
         free = (elements if elements <= ONE_BY_ONE else 1) * ("lambda_tv" not in self.fixed)
-        return len(STEPS) * 2 * (free + ("lambda_haadf" not in self.fixed and form.with_haadf))
+        return 2 * (free + ("lambda_haadf" not in self.fixed and form.with_haadf))
 
     # Trying
 
@@ -514,10 +516,10 @@ class _Search:
         at = self.number(one, one.best), self.number(other, other.best)
         return float(np.sqrt(self.weights**2 @ self.scatter(one, *at, other)))
 
-    def evidently_worse(self, k, than):
+    def evidently_worse(self, k, than, deviations=EVIDENT):
         """Whether a form is worse than another beyond doubt."""
         worse = self.best_score(k) - self.best_score(than)
-        return k != than and worse > max(EVIDENT * self.doubt(k, than), self.slight())
+        return k != than and worse > max(deviations * self.doubt(k, than), self.slight())
 
     def total_error(self):
         """About the score of the error itself, of which scores leave out what is common to all."""
@@ -595,64 +597,60 @@ class _Search:
             contenders = []
             for relative, most in CONTENDERS_AT_FEW_COUNTS.items():
                 contenders += [k for k in ranked if self.candidates[k].form.relative == relative][:most]
-        refined = [self.candidates[k] for k in contenders]
-        self.expected = self.fits + sum(self.fits_to_refine(c.form) for c in refined)
-        for candidates in refined:
-            self.chosen = candidates
-            self.refine()
-        self.chosen = self.candidates[first]
-        self.weigh(self.risk(self.chosen, self.chosen.best))
+        for candidates in self.candidates:
+            candidates.typical = float(np.mean(candidates.best[self.decided]))
+        for number, step in enumerate(STEPS):
+            per_pass = sum(self.fits_to_refine(self.candidates[k].form) for k in contenders)
+            self.expected = self.fits + (len(STEPS) - number) * per_pass
+            for k in contenders:
+                self.refine(self.candidates[k], step)
+            self.weigh(self.risk(self.chosen, self.chosen.best))
+            best = min(contenders, key=self.best_score)
+            contenders = [k for k in contenders if not self.evidently_worse(k, best, EVIDENT_REFINED)]
         self.chosen = self.candidates[self.preferred()]
 
-    def refine(self):
-        """Move each weight of the chosen form by itself; those of many elements all at once."""
-        chosen = self.chosen
-        self.weigh(self.risk(chosen, chosen.best))
+    def refine(self, candidates, step):
+        """Move each weight of a form by itself; those of many elements all at once."""
+        self.weigh(self.risk(candidates, candidates.best))
         free = [] if "lambda_tv" in self.fixed else list(self.decided)
-        typical = float(np.mean(chosen.best[self.decided]))
-        image = "lambda_haadf" not in self.fixed and chosen.form.with_haadf
-        for step in STEPS:
-            if len(free) > ONE_BY_ONE:
-                self.move_together(step, typical)
-            else:
-                for e in free:
-                    self.move(e, step, typical, SPREAD, LEAST_CURVATURE * self.weights[e] * self.errors[e])
-            if image:
-                curvature = LEAST_CURVATURE / HAADF_STEP**2 * self.total_error()
-                self.move(-1, HAADF_STEP * step, HAADF_EXPECTED, HAADF_SPREAD, curvature)
-        self.risk(chosen, chosen.best)
+        if len(free) > ONE_BY_ONE:
+            self.move_together(candidates, step)
+        else:
+            for e in free:
+                curvature = LEAST_CURVATURE * self.weights[e] * self.errors[e]
+                self.move(candidates, e, step, candidates.typical, SPREAD, curvature)
+        if "lambda_haadf" not in self.fixed and candidates.form.with_haadf:
+            curvature = LEAST_CURVATURE / HAADF_STEP**2 * self.total_error()
+            self.move(candidates, -1, HAADF_STEP * step, HAADF_EXPECTED, HAADF_SPREAD, curvature)
+        self.risk(candidates, candidates.best)
 
-    def around(self, direction, length):
+    def around(self, candidates, direction, length):
         """Numbers of the candidates at +length, 0 and -length from the best one."""
-        return [
-            self.number(self.chosen, self.chosen.best + x * direction) for x in (length, 0.0, -length)
-        ]
+        return [self.number(candidates, candidates.best + x * direction) for x in (length, 0.0, -length)]
 
-    def move(self, k, length, expected, spread, curvature):
+    def move(self, candidates, k, length, expected, spread, curvature):
         """Move one weight to where the score is least."""
-        chosen = self.chosen
         direction = np.zeros_like(self.start)
         direction[k] = 1.0
-        numbers = self.around(direction, length)
-        scatter = float(self.weights**2 @ self.scatter(chosen, numbers[0], numbers[2]))
-        scores = [self.score(chosen.risks[j]) for j in numbers]
-        away = expected - chosen.best[k]
-        chosen.best = chosen.best + direction * _step(length, scores, scatter, away, spread, curvature)
+        numbers = self.around(candidates, direction, length)
+        scatter = float(self.weights**2 @ self.scatter(candidates, numbers[0], numbers[2]))
+        scores = [self.score(candidates.risks[j]) for j in numbers]
+        away = expected - candidates.best[k]
+        step = _step(length, scores, scatter, away, spread, curvature)
+        candidates.best = candidates.best + direction * step
 
-    def move_together(self, length, typical):
+    def move_together(self, candidates, length):
         """Move all strengths at once, each to where the error of its own map is least."""
-        chosen = self.chosen
-        numbers = self.around(self.common(1.0), length)
-        scatter = self.scatter(chosen, numbers[0], numbers[2])
-        best = chosen.best.copy()
+        numbers = self.around(candidates, self.common(1.0), length)
+        scatter = self.scatter(candidates, numbers[0], numbers[2])
+        best = candidates.best.copy()
         for e in self.decided:
-            errors = [chosen.risks[j].error[e] for j in numbers]
-            best[e] += _step(
-                length, errors, scatter[e], typical - best[e], SPREAD, LEAST_CURVATURE * self.errors[e]
-            )
-        found = [self.score(self.risk(chosen, at)) for at in (chosen.best, best)]
+            errors = [candidates.risks[j].error[e] for j in numbers]
+            away = candidates.typical - best[e]
+            best[e] += _step(length, errors, scatter[e], away, SPREAD, LEAST_CURVATURE * self.errors[e])
+        found = [self.score(self.risk(candidates, at)) for at in (candidates.best, best)]
         if found[1] < found[0]:
-            chosen.best = best
+            candidates.best = best
 
     # Telling
 
