@@ -10,6 +10,7 @@ from ..solver.composition import (
     fraction_variance,
     keeping_totals,
     kept_counts,
+    refit_variance,
     region_covariance,
 )
 from .scaling import restored_maps, scaled_maps
@@ -142,8 +143,9 @@ class Composition:
 
         Notes
         -----
-        Errors are carried over to first order (delta method), so they are meant for pixels where they are
-        small beside the whole. For those of the weights see `sensitivities_error`.
+        By refits, the errors are those of the composition of the refits. Those of the bound, of the sensitivities and
+        of the totals are carried over to first order (delta method), so they are meant for pixels where they
+        are small beside the whole. For those of the weights see `sensitivities_error`.
 
         Examples
         --------
@@ -158,17 +160,18 @@ class Composition:
         """
         fused = self.fused
         found = sensitivities_for(fused, sensitivities, sensitivities_error)
-        kept, covariance, of_totals = kept_by(fused, keep_totals), None, 0.0
-        if return_error:
+        kept, errors = kept_by(fused, keep_totals), {}
+        if return_error and method == "bootstrap":
             options = (replicates, seed, show_progressbar, num_workers)
-            covariance, of_totals = self._scaled_covariance(kept, method, options)
+            refits, errors["relative_error"] = self._scaled_errors(kept, options)
+            errors["variance"] = refit_variance(refits, found.values / self._setup["map_scale"])
+        elif return_error:
+            covariance = self.covariance(method).data
+            if kept is not None:
+                covariance = covariance / np.multiply.outer(kept, kept)[:, :, None, None]
+            errors["covariance"] = covariance
         percent, error = atomic_percent(
-            fused,
-            found,
-            minimum_counts=minimum_counts,
-            kept=kept,
-            covariance=covariance,
-            relative_error=of_totals,
+            fused, found, minimum_counts=minimum_counts, kept=kept, **errors
         )
         return (percent, error) if return_error else percent
 
@@ -272,16 +275,3 @@ class Composition:
         variances = np.where(poisson, counted, found.noise.sum(axis=(1, 2), dtype=float))
         of_totals = np.where(totals > 0, np.sqrt(variances) / np.where(totals > 0, totals, 1), 0.0)
         return keeping_totals(found, self._fitted["maps"], kept), of_totals
-
-    def _scaled_covariance(self, kept, method, options):
-        """Covariance (E, E, R, C) of the errors of maps scaled to their totals, in their own units."""
-        if method == "bootstrap" and kept is not None:
-            errors, of_totals = self._scaled_errors(kept, options)
-            scale = self._setup["map_scale"]
-            covariance = errors.covariance()
-            return covariance * np.multiply.outer(scale, scale)[:, :, None, None], of_totals
-        names = ("replicates", "seed", "show_progressbar", "num_workers")
-        covariance = self.covariance(method, **dict(zip(names, options))).data
-        if kept is not None:
-            covariance = covariance / np.multiply.outer(kept, kept)[:, :, None, None]
-        return covariance, 0.0

@@ -42,9 +42,16 @@ class Sensitivities:
 
 
 def atomic_percent(
-    maps, sensitivities, *, minimum_counts="auto", kept=None, covariance=None, relative_error=0.0
+    maps,
+    sensitivities,
+    *,
+    minimum_counts="auto",
+    kept=None,
+    covariance=None,
+    variance=None,
+    relative_error=0.0,
 ):
-    """Atomic percent of element maps and, where a covariance is given, their standard error.
+    """Atomic percent of element maps and, where a covariance or variance is given, their standard error.
 
     Parameters
     ----------
@@ -57,6 +64,8 @@ def atomic_percent(
     covariance : (E, E, R, C) or (E, R, C) array, optional
         Covariance of the errors of the maps scaled to their totals, or their variance where they are
         independent.
+    variance : (E, R, C) array, optional
+        Variance of the errors of the fractions, in place of a covariance.
     relative_error : float or (E,) array, default 0
         Relative standard error of each map as a whole, besides those of the sensitivities.
 
@@ -87,11 +96,13 @@ def atomic_percent(
     }
     percent = 100 * array.where(enough, fractions, np.nan)
     signal = _percent_maps(maps, percent, "atomic percent", told)
-    if covariance is None:
+    if covariance is None and variance is None:
         return signal, None
     told = {**told, "sensitivities_error": np.sqrt(np.diag(sensitivities.error)).tolist()}
     relative = sensitivities.error + relative_covariance(relative_error, len(values))
-    variance = fraction_variance(values, covariance, sensitivities.values, relative)
+    covariance = array.zeros_like(values) if covariance is None else covariance
+    of_fractions = fraction_variance(values, covariance, sensitivities.values, relative)
+    variance = of_fractions if variance is None else of_fractions + variance
     # To first order errors may grow without bounds, but no fraction can be off by more than this.
     deviation = array.minimum(array.sqrt(variance), array.maximum(fractions, 1 - fractions))
     deviation = 100 * array.where(enough, deviation, np.nan)

@@ -5,7 +5,9 @@ fraction is ``p_i = n_i / sum_j n_j``. Its derivatives,
 
     dp_i / dx_j = (delta_ij - p_i) / (s_j sum_k n_k)    and    dp_i / dlog(s_j) = -p_i (delta_ij - p_j),
 
-carry small errors over: the delta method [1]_. Only ratios of the sensitivities matter.
+carry small errors over: the delta method [1]_. Only ratios of the sensitivities matter. Where refits are at hand
+(`hyperspy_fusedmm.solver.bootstrap`) fractions of pixels have the errors of those of the refits, for where atoms are few
+the errors of the maps are not small.
 
 Regularization takes counts away from faint maps, unless the solver keeps them
 (`hyperspy_fusedmm.solver.count_keeper`): scaling a map by a factor shows that its total, where the
@@ -21,6 +23,7 @@ References
 from dataclasses import replace
 
 import numpy as np
+from scipy.ndimage import gaussian_filter
 
 __all__ = [
     "atomic_fractions",
@@ -28,6 +31,7 @@ __all__ = [
     "fraction_variance",
     "keeping_totals",
     "kept_counts",
+    "refit_variance",
     "region_covariance",
     "relative_covariance",
 ]
@@ -187,6 +191,37 @@ def keeping_totals(errors, maps, kept):
         scaled[k] = refit * factors[:, None, None].astype(np.float32) - errors.pilot
     more = (1 / np.asarray(kept) - 1)[:, None, None] * maps
     return replace(errors, errors=scaled, residual=(errors.residual - more).astype(np.float32))
+
+
+def refit_variance(errors, sensitivities):
+    """Mean squared error of the atomic fractions of refits, smoothed, and ``misfit`` to first order.
+
+    In the smoothing pixels count by their atoms: where there are few, fractions are off by much, and that should
+    not spread.
+
+    Parameters
+    ----------
+    errors : Bootstrap
+    sensitivities : (E,) array
+        Counts, in the units of the refits, that one atom yields, up to one factor.
+
+    Returns
+    -------
+    (E, R, C) array
+    """
+    expected = atomic_fractions(errors.pilot, sensitivities)
+    squares = np.zeros_like(expected)
+    for error in errors.errors:
+        change = atomic_fractions(errors.pilot + error, sensitivities) - expected
+        # A refit of no atoms may have any composition.
+        squares += np.where(np.isfinite(change), change, np.maximum(expected, 1 - expected)) ** 2
+    width = errors.widths.max()
+    weight = (errors.pilot * _along(1 / np.asarray(sensitivities), 3)).sum(axis=0)
+    total = gaussian_filter(weight, width)
+    smooth = [gaussian_filter(np.where(weight > 0, weight * s, 0), width) for s in squares]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found = np.stack(smooth) / (len(errors.errors) * total)
+    return np.nan_to_num(found + fraction_variance(errors.pilot, errors.misfit**2, sensitivities), nan=1.0)
 
 
 def region_covariance(errors, mask):

@@ -5,12 +5,14 @@ import numpy as np
 import pytest
 
 from hyperspy_fusedmm.solver import FusionProblem, bootstrap, solve
+from hyperspy_fusedmm.solver.bootstrap import Bootstrap
 from hyperspy_fusedmm.solver.composition import (
     atomic_fractions,
     fraction_covariance,
     fraction_variance,
     keeping_totals,
     kept_counts,
+    refit_variance,
     region_covariance,
 )
 
@@ -140,6 +142,44 @@ def test_covariance_of_a_region_has_its_errors_on_the_diagonal(refits):
     found = region_covariance(refits[2], mask)
     np.testing.assert_allclose(np.sqrt(np.diag(found)), refits[2].region_error(mask))
     assert np.linalg.eigvalsh(found).min() >= 0 and np.allclose(found, found.T)
+
+
+def made(pilot, errors, residual=0.0):
+    """Refits as given, of maps that the counts do not contradict but by the residual."""
+    pilot, errors = np.asarray(pilot, np.float32), np.asarray(errors, np.float32)
+    return Bootstrap(
+        pilot, errors, np.ones(len(pilot)), np.full_like(pilot, residual), np.full_like(pilot, 1e-3)
+    )
+
+
+def test_small_errors_of_refits_are_those_to_first_order():
+    rng = np.random.default_rng(5)
+    pilot = np.ones((3, 24, 24)) * np.array([2000.0, 900.0, 300.0])[:, None, None]
+    errors = rng.normal(size=(6, 3, 24, 24)) + rng.normal(size=(6, 1, 24, 24))
+    for residual in (0.0, 5.0):
+        found = made(pilot, errors, residual)
+        expected = fraction_variance(pilot, found.covariance(), SENSITIVITIES)
+        # What the counts contradict has no correlation that is known.
+        if residual:
+            misfit = fraction_variance(pilot, found.misfit**2, SENSITIVITIES)
+            expected = fraction_variance(pilot, made(pilot, errors).covariance(), SENSITIVITIES) + misfit
+            assert (misfit > 0.1 * expected).any()
+        np.testing.assert_allclose(refit_variance(found, SENSITIVITIES), expected, rtol=0.05)
+
+
+def test_errors_of_refits_are_no_larger_than_fractions():
+    """Nor do those of pixels with hardly an atom spread to their neighbours."""
+    pilot = np.full((2, 16, 16), 100.0)
+    pilot[:, :, 8:] = 1e-3
+    errors = np.zeros((4, 2, 16, 16))
+    errors[:, 0, :, 8:] = np.array([0.0, 1.0, 1.0, 0.0])[:, None, None]
+    found = np.sqrt(refit_variance(made(pilot, errors), [1.0, 1.0]))
+    assert found[:, :, :8].max() < 0.01
+    np.testing.assert_allclose(found[:, :, 13:], np.sqrt(0.5 * 0.5**2), rtol=0.01)
+    # Pixels and refits of no atoms at all.
+    pilot[:, :4], errors[0] = 0, -pilot
+    found = refit_variance(made(pilot, errors), [1.0, 1.0])
+    assert np.isfinite(found).all() and found.max() <= 1
 
 
 def test_scaled_refits_have_the_total_of_the_pilot(refits):
