@@ -214,6 +214,7 @@ def described(model):
         "lambda_haadf": float(model.lambda_haadf),
         "regularization": model.regularization,
         "guided": bool(model.guided),
+        "relative": bool(model.relative),
         "weights": np.asarray(model.weights).tolist(),
         "haadf_noise": float(np.mean(model.haadf_noise)),
         "iterations": int(model.iterations),

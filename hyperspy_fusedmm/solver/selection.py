@@ -90,8 +90,9 @@ FORMS = (
 
 # The forms that are usually best, at few counts and else; others must be better by so many standard deviations.
 FEW_COUNTS, MORE_COUNTS, CAUTION = Form("tv", True, True), Form("tgv", True, True), 1.0
-# Counts are few that leave the difference of these two open by more than this part of the squared error.
-FEW = 0.05
+# Counts are few that leave the difference of these two open by more than this part of the squared error, and
+# where half of the maps have less than this.
+FEW, CERTAINLY_FEW = 0.05, 1000.0
 # A form is evidently worse than another by so many standard deviations, whose weights are not refined then; by so
 # many once both were refined. Smaller parts of the squared error do not matter.
 EVIDENT, EVIDENT_REFINED, SLIGHT = 2.0, 1.0, 0.02
@@ -288,7 +289,9 @@ class _Search:
         self.measured = [cropped(problem, tile) for tile in tiles]
         seen = sum(part.maps.sum(axis=(1, 2), dtype=float) for part in self.measured)
         pixels = sum(part.maps[0].size for part in self.measured)
-        self.draws = draws_of(seen[poisson & ~self.undecided], pixels)
+        counted = seen[poisson & ~self.undecided]
+        self.draws = draws_of(counted, pixels)
+        self.certainly_few = counted.size > 0 and np.median(counted) < CERTAINLY_FEW
         drawn = []
         for part, tile in zip(self.measured, tiles):
             rng = np.random.default_rng([seed, tile[0].start, tile[1].start])
@@ -496,7 +499,7 @@ class _Search:
         if not {FEW_COUNTS, MORE_COUNTS} <= set(forms):
             return False
         few, more = forms.index(FEW_COUNTS), forms.index(MORE_COUNTS)
-        return self.doubt(few, more) > FEW * self.total_error()
+        return self.certainly_few or self.doubt(few, more) > FEW * self.total_error()
 
     def usual_relative(self):
         """Number of the form relative to the image that is expected to be the best of them, None without any."""

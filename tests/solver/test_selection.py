@@ -11,6 +11,7 @@ from hyperspy_fusedmm.solver import (
     default_strength,
     haadf_guide,
     haadf_reference,
+    selection,
     solve,
 )
 from hyperspy_fusedmm.solver.selection import FORMS, Form, choose
@@ -92,6 +93,20 @@ def test_weights_of_every_form_that_may_be_best_are_refined(specimen):
     assert {0, 1} <= refined
     best = {k: min(t["score"] for t in found.tried if t["form"] == k) for k in refined}
     assert twins[min(best, key=best.get)].with_haadf and found.form.with_haadf
+
+
+def test_maps_of_few_counts_have_few_whatever_the_doubt(monkeypatch):
+    """The form that is usually best then is taken, unless another is better beyond doubt."""
+    monkeypatch.setattr(selection._Search, "doubt", lambda *_: 1e6)
+    monkeypatch.setattr(selection, "FEW", np.inf)
+    forms = [Form("tgv", True, True), Form("tv", True, True)]
+    for dose, form in ((0.3, forms[1]), (8.0, forms[0])):
+        specimen = core_shell_particles(shape=(40, 40), dose=dose, haadf_snr=20, seed=5)
+        image = specimen.haadf.data
+        found = choose(
+            problem_of(specimen), haadf_guide(image), forms=forms, fixed=("lambda_tv", "lambda_haadf")
+        )
+        assert found.form == form
 
 
 def test_few_counts_leave_the_strength_alone(specimen):
