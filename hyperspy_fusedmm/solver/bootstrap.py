@@ -359,10 +359,9 @@ def _residual(problem, maps, pilot):
     """Measured maps less background and fused maps, and their variance."""
     residual, noise = np.empty_like(pilot), np.empty_like(pilot)
     for e, fidelity in enumerate(problem.fidelity):
-        poisson = fidelity == "poisson"
-        background = problem.background[e] if poisson else 0.0
+        background = problem.background[e]
         residual[e] = problem.maps[e] - background - maps[e]
-        noise[e] = pilot[e] + background if poisson else problem.noise[e] ** 2
+        noise[e] = pilot[e] + background if fidelity == "poisson" else problem.noise[e] ** 2
     return residual, noise
 
 

@@ -110,9 +110,8 @@ def predicted(problem, maps, data=None, scale=1.0):
     image = np.full(problem.maps.shape[1:], float(problem.haadf_offset))
     variance = np.zeros_like(image)
     for e, weight in enumerate(problem.weights):
-        net, slope = np.asarray(problem.maps[e], dtype=float), weight
-        if problem.fidelity[e] == "poisson":
-            net = net - problem.background[e]
+        net = np.asarray(problem.maps[e], dtype=float) - problem.background[e]
+        slope = weight
         if problem.forward == "power":
             fit = np.maximum(np.asarray(maps[e], dtype=float), 0.0)
             slope = problem.gamma * weight * (weight * fit) ** (problem.gamma - 1)

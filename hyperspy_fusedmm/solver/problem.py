@@ -96,7 +96,7 @@ class FusionProblem:
     fidelity : {"poisson", "gaussian"} or a sequence of E of them, default "poisson"
         Likelihood of the maps.
     background : float, (E,) or (E, R, C) array, default 0
-        Expected background counts eps of Poisson maps; the solution is net of them.
+        Expected background counts eps of Poisson maps; the solution is net of them. 0 for Gaussian maps.
     noise : float, (E,) or (E, R, C) array, default 1
         Standard deviation of Gaussian maps.
     lambda_haadf, lambda_chem : float, default 1
@@ -185,6 +185,11 @@ class FusionProblem:
             _check(
                 fidelity == "poisson" or (self.noise[i] > 0).all(),
                 f"noise must be positive for Gaussian maps; it is zero in map {i}.",
+            )
+            _check(
+                fidelity == "poisson" or not self.background[i].any(),
+                f"background must be 0 for Gaussian maps, from which it has to be subtracted before; its "
+                f"largest value is {self.background[i].max()} in map {i}.",
             )
         if self.guide is not None:
             guide = np.asarray(self.guide)

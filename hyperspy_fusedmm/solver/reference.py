@@ -50,7 +50,7 @@ def reference_scale(problem, reference):
     Parameters
     ----------
     problem : FusionProblem, or list of the problems of parts of an image
-        Of which the measured maps, their background and their fidelity are used.
+        Of which the measured maps and their background are used.
     reference : (R, C) array, or list of as many
 
     Returns
@@ -89,10 +89,5 @@ def reference_scale(problem, reference):
 
 def _products(problem, detail):
     """Sum over the pixels of net counts times an image, (E,)."""
-    return np.array([np.vdot(net_counts(problem, e), detail) for e in range(len(problem.maps))])
-
-
-def net_counts(problem, element):
-    """Measured map (R, C) of an element less its background; Gaussian maps have none."""
-    counts = problem.maps[element]
-    return counts - problem.background[element] if problem.fidelity[element] == "poisson" else counts
+    pairs = zip(problem.maps, problem.background)
+    return np.array([np.vdot(counts - background, detail) for counts, background in pairs])

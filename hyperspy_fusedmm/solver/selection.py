@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from .reference import net_counts, reference_scale
+from .reference import reference_scale
 from .representative import cropped, representative_tiles
 from .risk import disturbed, draws_of, mean_risk
 from .solve import solve
@@ -208,7 +208,7 @@ def _start(problem):
     """Where the first fit starts: of a relative form where regularization leads; None for the measured maps."""
     if problem.reference is None:
         return None
-    net = np.array([net_counts(problem, e).mean(dtype=float) for e in range(len(problem.maps))])
+    net = problem.maps.mean(axis=(1, 2), dtype=float) - problem.background.mean(axis=(1, 2), dtype=float)
     detail = problem.reference - problem.reference.mean(dtype=float)
     return np.maximum(net[:, None, None] + problem.reference_scale[:, None, None] * detail, 0)
 

@@ -352,6 +352,12 @@ def test_gaussian_noise_of_zero_is_refused():
     plain(fidelity=("poisson", "gaussian"), noise=[0.0, 1.0])
 
 
+def test_a_background_of_gaussian_maps_is_refused():
+    with pytest.raises(ValueError, match="background must be 0 for Gaussian maps.*0.5 in map 1"):
+        plain(fidelity=("poisson", "gaussian"), background=0.5)
+    plain(fidelity=("poisson", "gaussian"), background=[0.5, 0.0])
+
+
 def test_negative_maps_are_allowed_where_gaussian():
     maps = np.stack([np.ones(SHAPE), -np.ones(SHAPE)])
     plain(maps=maps, fidelity=("poisson", "gaussian"))

@@ -153,8 +153,8 @@ class TestGradients:
         [
             {},
             {"haadf_noise": noise, "haadf_offset": 0.1},
-            {"fidelity": "gaussian", "noise": [0.1, 0.2, 0.3]},
-            {"fidelity": ("poisson", "gaussian", "poisson")},
+            {"fidelity": "gaussian", "noise": [0.1, 0.2, 0.3], "background": 0.0},
+            {"fidelity": ("poisson", "gaussian", "poisson"), "background": [0.24, 0, 0.24]},
         ],
     )
     def test_they_are_the_slopes_of_the_objective(self, forward, options):

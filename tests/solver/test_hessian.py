@@ -12,12 +12,13 @@ def make_problem(forward="linear", fidelity="poisson", seed=0, **options):
     rng = np.random.default_rng(seed)
     truth = rng.uniform(0.5, 6.0, SHAPE)
     counts = rng.poisson(truth) + 1.0
+    counted = np.broadcast_to(fidelity, 3) == "poisson"
     weights = np.array([0.3, 0.0, 0.7]) if forward == "linear" else np.array([0.3, 0.5, 0.7])
     settings = {
         "weights": weights,
         "haadf_offset": 0.4,
         "haadf_noise": rng.uniform(0.1, 0.5, SHAPE[1:]),
-        "background": rng.uniform(0.0, 1.0, SHAPE),
+        "background": rng.uniform(0.0, 1.0, SHAPE) * counted[:, None, None],
         "noise": rng.uniform(0.5, 1.0, 3),
         "lambda_haadf": 0.8,
         "lambda_chem": 1.3,

@@ -13,10 +13,11 @@ def pixelwise(fidelity="poisson", **options):
     """A problem all of whose arrays have a value per pixel."""
     rng = np.random.default_rng(0)
     haadf = rng.normal(5.0, 1.0, SHAPE[1:])
+    counted = np.broadcast_to(fidelity, SHAPE[0]) == "poisson"
     return FusionProblem(
         rng.poisson(2.0, SHAPE).astype(np.uint16), haadf, [1.0, 0.3], haadf_offset=0.5,
         haadf_noise=rng.uniform(0.5, 2.0, SHAPE[1:]), fidelity=fidelity, gamma=1.5,
-        background=rng.uniform(0.1, 1.0, SHAPE), noise=rng.uniform(0.5, 2.0, SHAPE),
+        background=rng.uniform(0.1, 1.0, SHAPE) * counted[:, None, None], noise=rng.uniform(0.5, 2.0, SHAPE),
         lambda_haadf=0.7, lambda_chem=1.3, lambda_tv=[0.4, 0.9], guide=haadf_guide(haadf),
         regularization_weights=rng.uniform(0.5, 2.0, SHAPE), **options,
     )  # fmt: skip

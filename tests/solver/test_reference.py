@@ -37,10 +37,7 @@ def test_background_has_no_part_in_the_scale():
     """That of X-rays grows with the thickness, as the image does."""
     image = np.arange(20.0).reshape(4, 5)
     background = 0.5 * np.stack([image, image])
-    problem = FusionProblem(
-        np.stack([2 * image + background[0], 3 * image]), fidelity=("poisson", "gaussian"),
-        background=background,
-    )  # fmt: skip
+    problem = FusionProblem(np.stack([2 * image, 3 * image]) + background, background=background)
     np.testing.assert_allclose(reference_scale(problem, image), [2.0, 3.0])
 
 
