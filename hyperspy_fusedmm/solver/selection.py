@@ -4,7 +4,8 @@ Every candidate is fitted to the measured maps and to maps from which some count
 which tells its error (see `hyperspy_fusedmm.solver.risk`). What is searched, in this order:
 
 1. For every form (which regularization, guided or not, relative to the HAADF image or not, with it or without) one
-   common factor of the strengths, from strong to weak; each element takes its own best one.
+   common factor of the strengths, from strong to weak; each element takes its own best one. The first form, and those
+   relative to the image, are tried with less weight of the image, too, which may be described badly by its model.
 2. For the best form each strength, and the weight of the HAADF image, by itself, in long steps and then shorter
    ones; the same for forms that are not evidently worse, as long as they are not. Then the best of these is taken.
 
@@ -37,7 +38,7 @@ STEPS, HAADF_STEP, LONGEST = (1.2, 0.8, 0.4), 2.5, 1.5
 # Strengths of up to so many elements are moved one by one.
 ONE_BY_ONE = 4
 # Logarithm below which the weight of the HAADF image is not lowered further.
-WEAKEST_HAADF = -6.0
+WEAKEST_HAADF = -12.0
 # Standard deviation of the logarithms of best strengths from their mean over the elements, and of the
 # best weight of the HAADF image from what is expected of it.
 SPREAD, HAADF_SPREAD, HAADF_EXPECTED = 0.8, 1.2, np.log(0.3)
@@ -451,6 +452,9 @@ class _Search:
                 start = first.best if candidates.form.with_haadf else self.unweighted(first.best)
                 factors = FROM_THE_IMAGE if candidates.form.relative else NEAR
                 self.sweep(candidates, [start + self.common(f) for f in factors])
+                # An image that its model describes badly may still tell how the maps are.
+                if candidates.form.relative and "lambda_haadf" not in self.fixed:
+                    self.weaken_haadf(candidates)
         self.chosen = self.candidates[self.preferred()]
 
     def preferred(self):

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hyperspy_fusedmm.data import core_shell_particles
+from hyperspy_fusedmm.data import core_shell_particles, gallium_oxide_film
 from hyperspy_fusedmm.solver import (
     FusionProblem,
     default_strength,
@@ -60,6 +60,17 @@ def test_image_of_something_else_is_left_out(specimen):
     image = specimen.haadf.data
     kept = choose(problem_of(specimen), haadf_guide(image), haadf_reference(image), forms=forms)
     assert kept.form.with_haadf and kept.lambda_haadf > 0
+
+
+def test_an_image_described_badly_still_shows_how_the_maps_are():
+    """Half of its signal is that of an element without a map, in the same places as the others."""
+    specimen = gallium_oxide_film(shape=(96, 96), dose=0.5, haadf_snr=20, seed=5)
+    problem = replace(problem_of(specimen), haadf=2 * specimen.haadf.data)
+    reference = haadf_reference(problem.haadf, problem.haadf_noise)
+    alone, relative = Form("tgv", False, False), Form("tgv", False, True, relative=True)
+    found = choose(problem, reference=reference, forms=[alone, relative])
+    assert found.form == relative
+    assert 0 < found.lambda_haadf < 1e-3
 
 
 def test_record_and_progress(specimen):
