@@ -8,13 +8,13 @@ __all__ = ["cropped", "pixelwise", "representative_tiles"]
 
 # Pixels along a side of a tile, and how many tiles of how many maps there are at most. An image of
 # up to as many pixels as the tiles have is taken whole.
-TILE, TILES, MAPS = 128, 4, 16
+TILE, TILES, MAPS = 128, 4, 36
 
 
 def representative_tiles(maps):
     """Where to look: the whole of a small image, a few tiles of a large one.
 
-    The tiles depend on the image alone, never on how it is chunked. There are four of up to four
+    The tiles depend on the image alone, never on how it is chunked. There are four of up to nine
     maps, fewer of more maps. They are those that hold the
     most of every element: each next one adds the most to the sum over the elements of the root of
     the share of its counts that the tiles hold.

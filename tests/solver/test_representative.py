@@ -26,3 +26,8 @@ def test_tiles_lie_inside_whatever_the_shape():
         for rows, columns in representative_tiles(np.ones((1,) + shape)):
             assert 0 <= rows.start < rows.stop <= shape[0]
             assert 0 <= columns.start < columns.stop <= shape[1]
+
+
+def test_of_many_maps_there_are_fewer_tiles():
+    for elements, count in ((1, 4), (9, 4), (10, 3), (18, 2), (19, 1), (60, 1)):
+        assert len(representative_tiles(np.ones((elements, 512, 512)))) == count
