@@ -64,7 +64,7 @@ def test_image_of_something_else_is_left_out(specimen):
 
 def test_an_image_described_badly_still_shows_how_the_maps_are():
     """Half of its signal is that of an element without a map, in the same places as the others."""
-    specimen = gallium_oxide_film(shape=(96, 96), dose=0.5, haadf_snr=20, seed=5)
+    specimen = gallium_oxide_film(shape=(48, 48), dose=0.5, haadf_snr=20, seed=5)
     problem = replace(problem_of(specimen), haadf=2 * specimen.haadf.data)
     reference = haadf_reference(problem.haadf, problem.haadf_noise)
     alone, relative = Form("tgv", False, False), Form("tgv", False, True, relative=True)
