@@ -332,7 +332,11 @@ class _Search:
         if not elements:
             return 0
         free = (elements if elements <= ONE_BY_ONE else 1) * ("lambda_tv" not in self.fixed)
-        return 2 * (free + ("lambda_haadf" not in self.fixed and form.with_haadf))
+        return 2 * (free + self.weighs_haadf(form))
+
+    def weighs_haadf(self, form):
+        """Whether the weight of the HAADF image is to be found for a form."""
+        return "lambda_haadf" not in self.fixed and form.with_haadf
 
     # Trying
 
@@ -446,14 +450,14 @@ class _Search:
             self.weigh([self.risk(first, at) for at in points][len(points) // 2])
             self.sweep(first, points)
             self.weigh(self.risk(first, first.best))
-            if "lambda_haadf" not in self.fixed and first.form.with_haadf:
+            if self.weighs_haadf(first.form):
                 self.weaken_haadf(first)
             for candidates in self.candidates[1:]:
                 start = first.best if candidates.form.with_haadf else self.unweighted(first.best)
                 factors = FROM_THE_IMAGE if candidates.form.relative else NEAR
                 self.sweep(candidates, [start + self.common(f) for f in factors])
                 # An image that its model describes badly may still tell how the maps are.
-                if candidates.form.relative and "lambda_haadf" not in self.fixed:
+                if candidates.form.relative and self.weighs_haadf(candidates.form):
                     self.weaken_haadf(candidates)
         self.chosen = self.candidates[self.preferred()]
 
@@ -626,10 +630,9 @@ class _Search:
             for e in free:
                 curvature = LEAST_CURVATURE * self.weights[e] * self.errors[e]
                 self.move(candidates, e, step, candidates.typical, SPREAD, curvature)
-        if "lambda_haadf" not in self.fixed and candidates.form.with_haadf:
+        if self.weighs_haadf(candidates.form):
             curvature = LEAST_CURVATURE / HAADF_STEP**2 * self.total_error()
             self.move(candidates, -1, HAADF_STEP * step, HAADF_EXPECTED, HAADF_SPREAD, curvature)
-        self.risk(candidates, candidates.best)
 
     def around(self, candidates, direction, length):
         """Numbers of the candidates at +length, 0 and -length from the best one."""
