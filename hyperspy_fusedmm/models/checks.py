@@ -65,6 +65,27 @@ def number(value, name, minimum=-np.inf, maximum=np.inf, positive=False):
     return float(value)
 
 
+def confidence(value):
+    """A probability that is neither 0 nor 1.
+
+    Parameters
+    ----------
+    value : float
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ValueError
+    """
+    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not (real and 0 < value < 1):
+        raise ValueError(f"confidence: found {value!r}; a number above 0 and below 1 is needed.")
+    return float(value)
+
+
 def whole_number(value, name, minimum):
     """An integer that is not too small.
 

@@ -1,6 +1,7 @@
 """Atomic percent of fused maps, with standard errors."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -10,9 +11,11 @@ from ..solver.composition import (
     fraction_variance,
     keeping_totals,
     kept_counts,
+    refit_quantile,
     refit_variance,
     region_covariance,
 )
+from . import checks
 from .scaling import restored_maps, scaled_maps
 
 REPLICATES = 15
@@ -104,6 +107,7 @@ class Composition:
         sensitivities=None,
         *,
         return_error=False,
+        confidence=None,
         minimum_counts="auto",
         keep_totals=True,
         sensitivities_error="auto",
@@ -125,6 +129,9 @@ class Composition:
             As :meth:`ElementMaps.atomic_percent`.
         return_error : bool, default False
             Return the standard error as well.
+        confidence : float, optional
+            Return, in place of the standard error, half the width of the interval around the composition that
+            holds the truth with this probability, 0.95 for 95 %.
         method, replicates, seed, show_progressbar, num_workers
             Of the errors: as :meth:`standard_error`.
 
@@ -132,20 +139,25 @@ class Composition:
         -------
         percent : ElementMaps
         standard_error : ElementMaps
-            One sigma, in atomic percent; only where asked for.
+            One sigma, or half the width of an interval, in atomic percent; only where asked for.
 
         Raises
         ------
         RuntimeError
             Before :meth:`fit`.
         ValueError
-            As :meth:`ElementMaps.atomic_percent` and :meth:`standard_error`.
+            As :meth:`ElementMaps.atomic_percent` and :meth:`standard_error`; if `confidence` does not lie within 0
+            and 1, or is given without `return_error`.
 
         Notes
         -----
         By refits, the errors are those of the composition of the refits. Those of the bound, of the sensitivities and
         of the totals are carried over to first order (delta method), so they are meant for pixels where they
         are small beside the whole. For those of the weights see `sensitivities_error`.
+
+        Errors of compositions are not normal: a few pixels of few atoms are off by much, most by little. So one
+        standard error holds more than 68 % of the pixels. For intervals that hold what they should, give a
+        `confidence`: by refits, it is the errors of their pixels that tell how many standard errors hold so many.
 
         Examples
         --------
@@ -158,22 +170,35 @@ class Composition:
         <ElementMaps, title: Gallium oxide film, counts (fused) \
 (standard error of atomic percent), dimensions: (2|32, 32)>
         """
+        if confidence is not None:
+            confidence = checks.confidence(confidence)
+            if not return_error:
+                raise ValueError(
+                    f"confidence: found {confidence} for the width of an interval without return_error=True, which "
+                    "is needed for it to be returned."
+                )
         fused = self.fused
         found = sensitivities_for(fused, sensitivities, sensitivities_error)
-        kept, errors = kept_by(fused, keep_totals), {}
-        if return_error and method == "bootstrap":
-            options = (replicates, seed, show_progressbar, num_workers)
-            refits, errors["relative_error"] = self._scaled_errors(kept, options)
-            errors["variance"] = refit_variance(refits, found.values / self._setup["map_scale"])
-        elif return_error:
-            covariance = self.covariance(method).data
-            if kept is not None:
-                covariance = covariance / np.multiply.outer(kept, kept)[:, :, None, None]
-            errors["covariance"] = covariance
-        percent, error = atomic_percent(
-            fused, found, minimum_counts=minimum_counts, kept=kept, **errors
-        )
-        return (percent, error) if return_error else percent
+        options = {"minimum_counts": minimum_counts, "kept": kept_by(fused, keep_totals)}
+        if not return_error:
+            return atomic_percent(fused, found, **options)[0]
+        options["confidence"] = confidence
+        if method == "bootstrap":
+            of_refits = (replicates, seed, show_progressbar, num_workers)
+            refits, relative_error = self._scaled_errors(options["kept"], of_refits)
+            in_refits = found.values / self._setup["map_scale"]
+            return atomic_percent(
+                fused,
+                found,
+                variance=refit_variance(refits, in_refits),
+                relative_error=relative_error,
+                multiples=partial(refit_quantile, refits, in_refits, confidence),
+                **options,
+            )
+        covariance, kept = self.covariance(method).data, options["kept"]
+        if kept is not None:
+            covariance = covariance / np.multiply.outer(kept, kept)[:, :, None, None]
+        return atomic_percent(fused, found, covariance=covariance, **options)
 
     def region_composition(
         self,

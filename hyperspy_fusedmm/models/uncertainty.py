@@ -272,7 +272,7 @@ class Uncertainty(Composition):
         >>> [round(float(limit.get_map(element).data[0, 0]), 3) for element in ("Co", "O")]
         [0.03, nan]
         """
-        checks.number(confidence, "confidence", 0.0, 1.0, positive=True)
+        confidence = checks.confidence(confidence)
         problem, maps = self._solved_problem(guided=False, relative=False), self._fitted["maps"]
         limits = upper_limit(problem, confidence)
         least = half_a_count(problem, data_widths(problem))

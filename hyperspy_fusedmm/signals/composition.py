@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import norm
 
 from ..solver.composition import (
     atomic_fractions,
@@ -50,6 +51,8 @@ def atomic_percent(
     covariance=None,
     variance=None,
     relative_error=0.0,
+    confidence=None,
+    multiples=None,
 ):
     """Atomic percent of element maps and, where a covariance or variance is given, their standard error.
 
@@ -68,6 +71,12 @@ def atomic_percent(
         Variance of the errors of the fractions, in place of a covariance.
     relative_error : float or (E,) array, default 0
         Relative standard error of each map as a whole, besides those of the sensitivities.
+    confidence : float, optional
+        Return half the width of the interval that holds the truth with this probability, in place of the standard
+        error.
+    multiples : callable, optional
+        From the (R, C) pixels that have a composition to how many standard errors, (E,), half an interval is by
+        `variance` alone. By default that of normal errors, which all others are taken for.
 
     Returns
     -------
@@ -102,14 +111,24 @@ def atomic_percent(
     relative = sensitivities.error + relative_covariance(relative_error, len(values))
     covariance = array.zeros_like(values) if covariance is None else covariance
     of_fractions = fraction_variance(values, covariance, sensitivities.values, relative)
-    variance = of_fractions if variance is None else of_fractions + variance
-    # To first order errors may grow without bounds, but no fraction can be off by more than this.
-    deviation = array.minimum(array.sqrt(variance), array.maximum(fractions, 1 - fractions))
-    deviation = 100 * array.where(enough, deviation, np.nan)
-    deviations = _percent_maps(maps, deviation, "standard error of atomic percent", told)
+    variance = array.zeros_like(values) if variance is None else variance
+    largest = array.maximum(fractions, 1 - fractions)
+
+    def as_maps(variance, what, told):
+        # To first order errors may grow without bounds, but no fraction can be off by more than this.
+        deviation = array.minimum(array.sqrt(variance), largest)
+        return _percent_maps(maps, 100 * array.where(enough, deviation, np.nan), what, told)
+
+    deviations = as_maps(of_fractions + variance, "standard error of atomic percent", told)
     if not maps._lazy:
         signal.set_noise_variance(_variance_of(deviations))
-    return signal, deviations
+    if confidence is None:
+        return signal, deviations
+    normal = norm.ppf((1 + confidence) / 2)
+    widths = np.full(len(values), normal) if multiples is None else multiples(np.asarray(enough))
+    squares = normal**2 * of_fractions + variance * widths.reshape((-1,) + (1,) * (values.ndim - 1)) ** 2
+    what = f"half-width of {100 * confidence:.3g} % interval of atomic percent"
+    return signal, as_maps(squares, what, {**told, "confidence": confidence})
 
 
 def kept_by(maps, keep_totals):

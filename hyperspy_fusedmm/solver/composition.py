@@ -24,6 +24,7 @@ from dataclasses import replace
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
+from scipy.stats import norm
 
 __all__ = [
     "atomic_fractions",
@@ -31,10 +32,14 @@ __all__ = [
     "fraction_variance",
     "keeping_totals",
     "kept_counts",
+    "refit_quantile",
     "refit_variance",
     "region_covariance",
     "relative_covariance",
 ]
+
+# Less than what fractions are rounded to.
+TINY = 1e-12
 
 
 def atomic_fractions(maps, sensitivities):
@@ -209,19 +214,73 @@ def refit_variance(errors, sensitivities):
     -------
     (E, R, C) array
     """
+    found = _mean_square(errors, sensitivities)
+    return np.nan_to_num(found + fraction_variance(errors.pilot, errors.misfit**2, sensitivities), nan=1.0)
+
+
+def refit_quantile(errors, sensitivities, confidence, mask):
+    """How many standard errors wide an interval is that holds a share of the errors of refits.
+
+    Few pixels of few atoms have large errors and most have small ones, so that 68 % of them may be within half
+    a standard error, and 95 % within more than 1.96. How they are distributed show the refits: the error of each is
+    compared with the root mean square of those of the others, and of the ratios of all pixels the quantile is taken.
+
+    Parameters
+    ----------
+    errors : Bootstrap
+    sensitivities : (E,) array
+        As `refit_variance`.
+    confidence : float
+        Share of the errors, within 0 and 1.
+    mask : (R, C) array of bool
+        Pixels that are looked at.
+
+    Returns
+    -------
+    (E,) array
+        That of the normal distribution if no pixel is looked at.
+    """
+    replicates = len(errors.errors)
+    mean = _mean_square(errors, sensitivities)[:, mask]
+    if not mean.size:
+        return np.full(len(mean), norm.ppf((1 + confidence) / 2))
+    ratios = np.empty((replicates,) + mean.shape, np.float32)
+    smooth = _smoothing_by_atoms(errors, sensitivities)
+    for k, change in enumerate(_changes(errors, sensitivities)):
+        others = replicates * mean - smooth(change**2)[:, mask]
+        # Rounding may leave a sum of squares a little below 0.
+        scale = np.sqrt(np.maximum(others, 0.0) / (replicates - 1))
+        ratios[k] = np.abs(change[:, mask]) / np.maximum(scale, TINY)
+    return np.quantile(ratios, confidence, axis=(0, 2))
+
+
+def _changes(errors, sensitivities):
+    """Errors (E, R, C) of the atomic fractions of each refit."""
     expected = atomic_fractions(errors.pilot, sensitivities)
-    squares = np.zeros_like(expected)
     for error in errors.errors:
         change = atomic_fractions(errors.pilot + error, sensitivities) - expected
         # A refit of no atoms may have any composition.
-        squares += np.where(np.isfinite(change), change, np.maximum(expected, 1 - expected)) ** 2
+        yield np.where(np.isfinite(change), change, np.maximum(expected, 1 - expected))
+
+
+def _mean_square(errors, sensitivities):
+    squares = sum(change**2 for change in _changes(errors, sensitivities))
+    return _smoothing_by_atoms(errors, sensitivities)(squares / len(errors.errors))
+
+
+def _smoothing_by_atoms(errors, sensitivities):
+    """Function that smooths (E, R, C) over as many pixels as the counts resolve, with the atoms as weights."""
     width = errors.widths.max()
     weight = (errors.pilot * _along(1 / np.asarray(sensitivities), 3)).sum(axis=0)
     total = gaussian_filter(weight, width)
-    smooth = [gaussian_filter(np.where(weight > 0, weight * s, 0), width) for s in squares]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        found = np.stack(smooth) / (len(errors.errors) * total)
-    return np.nan_to_num(found + fraction_variance(errors.pilot, errors.misfit**2, sensitivities), nan=1.0)
+
+    def smooth(values):
+        sums = [gaussian_filter(np.where(weight > 0, weight * v, 0), width) for v in values]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            # Where there is no atom a fraction may be anything.
+            return np.nan_to_num(np.stack(sums) / total, nan=1.0)
+
+    return smooth
 
 
 def region_covariance(errors, mask):

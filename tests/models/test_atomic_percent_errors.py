@@ -182,6 +182,54 @@ def test_errors_are_like_the_percentages(film, method, keep_totals):
     np.testing.assert_allclose(percent.get_noise_variance().data, error.data**2, rtol=1e-5)
 
 
+def test_intervals_in_place_of_standard_errors(film, lazy):
+    model = film
+    if lazy:
+        model = film.maps.as_lazy().create_model(film.haadf, sensitivities=film.sensitivities)
+        model.fit(show_progressbar=False)
+    percent, error = model.atomic_percent(return_error=True, **QUICK)
+    halves = {}
+    for confidence in (0.68, 0.95):
+        same, half = model.atomic_percent(return_error=True, confidence=confidence, **QUICK)
+        assert half._lazy is lazy and half.elements == ["Ga", "O"]
+        assert half.metadata.General.title.endswith(
+            f"(half-width of {100 * confidence:.0f} % interval of atomic percent)"
+        )
+        assert half.metadata.FusedMultiModal.atomic_percent.confidence == confidence
+        np.testing.assert_array_equal(np.asarray(same.data), np.asarray(percent.data))
+        if not lazy:
+            np.testing.assert_allclose(same.get_noise_variance().data, error.data**2, rtol=1e-5)
+        halves[confidence] = np.asarray(half.data)
+    np.testing.assert_allclose(halves[0.95][0], halves[0.95][1], rtol=1e-3)
+    assert (0 < halves[0.68]).all() and (halves[0.68] < halves[0.95]).all()
+    found = np.abs(np.asarray(percent.data)[0] - 40) <= halves[0.95][0]
+    assert found.mean() > 0.85
+
+
+def test_intervals_of_the_bound_are_normal(film):
+    options = {"return_error": True, "method": "hessian"}
+    error = film.atomic_percent(**options)[1].data[0]
+    half = film.atomic_percent(confidence=0.95, **options)[1].data[0]
+    # Larger ones are cut off at what can be.
+    small = half < 50
+    assert small.mean() > 0.9
+    np.testing.assert_allclose(half[small], 1.959964 * error[small], rtol=1e-5)
+
+
+@pytest.mark.parametrize("wrong", [0, 1, -0.5, 95, "95 %", True, np.nan])
+def test_wrong_confidence_is_refused(film, wrong):
+    message = "confidence: found .*; a number above 0 and below 1 is needed"
+    with pytest.raises(ValueError, match=message):
+        film.atomic_percent(return_error=True, confidence=wrong)
+    with pytest.raises(ValueError, match=message):
+        film.upper_limit(wrong)
+
+
+def test_an_interval_is_asked_for_with_its_errors(film):
+    with pytest.raises(ValueError, match="confidence: .*return_error=True"):
+        film.atomic_percent(confidence=0.95)
+
+
 def test_errors_are_of_the_size_of_the_true_ones(film):
     percent, error = film.atomic_percent(return_error=True, replicates=8, show_progressbar=False)
     true = np.sqrt(((percent.data[0] - 40) ** 2).mean())

@@ -3,6 +3,7 @@
 import dask.array as da
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from hyperspy_fusedmm.solver import FusionProblem, bootstrap, solve
 from hyperspy_fusedmm.solver.bootstrap import Bootstrap
@@ -12,6 +13,7 @@ from hyperspy_fusedmm.solver.composition import (
     fraction_variance,
     keeping_totals,
     kept_counts,
+    refit_quantile,
     refit_variance,
     region_covariance,
 )
@@ -180,6 +182,37 @@ def test_errors_of_refits_are_no_larger_than_fractions():
     pilot[:, :4], errors[0] = 0, -pilot
     found = refit_variance(made(pilot, errors), [1.0, 1.0])
     assert np.isfinite(found).all() and found.max() <= 1
+
+
+@pytest.mark.parametrize("uneven", [False, True])
+def test_intervals_hold_the_errors_of_another_refit(uneven):
+    """Also where some pixels are off by much, neighbours or not, and most by little."""
+    rng = np.random.default_rng(8)
+    pilot = np.full((2, 48, 48), 1e4)
+    sizes = np.where(rng.random((48, 48)) < 0.1, 30.0, 3.0) if uneven else 10.0
+    errors = sizes * rng.normal(size=(13, 2, 48, 48))
+    found, mask = made(pilot, errors[:-1]), np.ones((48, 48), bool)
+    expected = atomic_fractions(pilot, [1.0, 1.0])
+    ratio = np.abs(atomic_fractions(pilot + errors[-1], [1.0, 1.0]) - expected)
+    ratio /= np.sqrt(refit_variance(found, [1.0, 1.0]))
+    for confidence in (0.68, 0.95):
+        multiples = refit_quantile(found, [1.0, 1.0], confidence, mask)
+        held = (ratio <= multiples[:, None, None]).mean()
+        assert held == pytest.approx(confidence, abs=0.025)
+        normal = norm.ppf((1 + confidence) / 2)
+        if not uneven:
+            np.testing.assert_allclose(multiples, normal, rtol=0.05)
+    if uneven:
+        assert (ratio <= 1).mean() > 0.76
+
+
+def test_intervals_of_no_pixel_or_no_error():
+    pilot = np.full((2, 16, 16), 100.0)
+    errors = np.random.default_rng(9).normal(size=(3, 2, 16, 16))
+    found = refit_quantile(made(pilot, errors), [1.0, 1.0], 0.95, np.zeros((16, 16), bool))
+    np.testing.assert_allclose(found, norm.ppf(0.975))
+    found = refit_quantile(made(pilot, 0 * errors), [1.0, 1.0], 0.95, np.ones((16, 16), bool))
+    np.testing.assert_array_equal(found, 0.0)
 
 
 def test_scaled_refits_have_the_total_of_the_pilot(refits):
