@@ -20,6 +20,10 @@ kernel = njit(
     nogil=True, cache=True, fastmath=FASTMATH, error_model="numpy", _nrt=False, forceinline=True
 )
 
+# As `kernel`, but called: for what is done once on a tile, or once on a row whatever the number of iterations. Inlined,
+# it would be compiled again wherever it is called, which made the first fusion on a machine two minutes longer.
+tile_kernel = njit(nogil=True, cache=True, fastmath=FASTMATH, error_model="numpy", _nrt=False)
+
 # As `kernel`, but without leave (``arcp``) to replace a division by an approximate reciprocal
 # and its refinement: processors divide beside the multiplications that bound these kernels.
 division_kernel = njit(

@@ -44,6 +44,7 @@ from ._rows import (
     slope_ascent,
     slope_forward,
     subtract_multiple,
+    tile_kernel,
     unguided_component,
 )
 from ._span import ring_span, span
@@ -111,7 +112,7 @@ class Workspace(NamedTuple):
         )
 
 
-@kernel
+@tile_kernel
 def load_data_row(source, tile, row, once, data):
     """Load what has a row for every row of the image, or, with ``once``, what has one for all."""
     load_row(source.counts, tile, row, once, data.counts)
@@ -126,7 +127,7 @@ def load_data_row(source, tile, row, once, data):
     load_row(source.reference, tile, row, once, data.reference)
 
 
-@kernel
+@tile_kernel
 def begin(source, tile, steps, curved, state, data, step_fields):
     """Make the rings ready: the padding above the first row, and what is the same for all rows."""
     clear_row(state, 0)
@@ -136,7 +137,7 @@ def begin(source, tile, steps, curved, state, data, step_fields):
         fill_step_fields(steps, data.pull, 1, curved, step_fields)
 
 
-@kernel
+@tile_kernel
 def fetch(image, source, tile, row, steps, curved, state, data, step_fields):
     """Load the row below ``row``, or the padding below the last, and find the step sizes on ``row``."""
     height, width = tile.row_end - tile.row, tile.column_end - tile.column
@@ -225,7 +226,7 @@ def reached(k, height, top, bottom):
     return 1 if top else k + 2, row_end, row_end if bottom else row_end - 1
 
 
-@kernel
+@tile_kernel
 def advance_tv(
     image, source, tile, steps, iterations, last_relaxation, top, bottom, left, right,
     state, data, step_fields, workspace,
@@ -372,7 +373,7 @@ def curvature_row(q, slope_bar, now, before, strength, row, width, top, bottom, 
         )  # fmt: skip
 
 
-@kernel
+@tile_kernel
 def advance_tgv(
     image, source, tile, steps, iterations, last_relaxation, top, bottom, left, right,
     state, data, step_fields, workspace,
