@@ -33,6 +33,10 @@ def choice(value, allowed, name):
     return value
 
 
+def _is_real(value):
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
 def number(value, name, minimum=-np.inf, maximum=np.inf, positive=False):
     """A finite number within its limits.
 
@@ -53,8 +57,7 @@ def number(value, name, minimum=-np.inf, maximum=np.inf, positive=False):
     ------
     ValueError
     """
-    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not (real and np.isfinite(value) and minimum <= value <= maximum) or (
+    if not (_is_real(value) and np.isfinite(value) and minimum <= value <= maximum) or (
         positive and value <= 0
     ):
         needed = f"a number from {minimum:g} to {maximum:g}"
@@ -80,8 +83,7 @@ def confidence(value):
     ------
     ValueError
     """
-    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not (real and 0 < value < 1):
+    if not (_is_real(value) and 0 < value < 1):
         raise ValueError(f"confidence: found {value!r}; a number above 0 and below 1 is needed.")
     return float(value)
 

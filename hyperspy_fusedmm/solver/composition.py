@@ -214,7 +214,7 @@ def refit_variance(errors, sensitivities):
     -------
     (E, R, C) array
     """
-    found = _mean_square(errors, sensitivities)
+    found = _mean_square(errors, sensitivities, _smoothing_by_atoms(errors, sensitivities))
     return np.nan_to_num(found + fraction_variance(errors.pilot, errors.misfit**2, sensitivities), nan=1.0)
 
 
@@ -240,12 +240,11 @@ def refit_quantile(errors, sensitivities, confidence, mask):
     (E,) array
         That of the normal distribution if no pixel is looked at.
     """
-    replicates = len(errors.errors)
-    mean = _mean_square(errors, sensitivities)[:, mask]
+    replicates, smooth = len(errors.errors), _smoothing_by_atoms(errors, sensitivities)
+    mean = _mean_square(errors, sensitivities, smooth)[:, mask]
     if not mean.size:
         return np.full(len(mean), norm.ppf((1 + confidence) / 2))
     ratios = np.empty((replicates,) + mean.shape, np.float32)
-    smooth = _smoothing_by_atoms(errors, sensitivities)
     for k, change in enumerate(_changes(errors, sensitivities)):
         others = replicates * mean - smooth(change**2)[:, mask]
         # Rounding may leave a sum of squares a little below 0.
@@ -263,9 +262,9 @@ def _changes(errors, sensitivities):
         yield np.where(np.isfinite(change), change, np.maximum(expected, 1 - expected))
 
 
-def _mean_square(errors, sensitivities):
+def _mean_square(errors, sensitivities, smooth):
     squares = sum(change**2 for change in _changes(errors, sensitivities))
-    return _smoothing_by_atoms(errors, sensitivities)(squares / len(errors.errors))
+    return smooth(squares / len(errors.errors))
 
 
 def _smoothing_by_atoms(errors, sensitivities):
