@@ -64,8 +64,8 @@ def test_edx_example_of_the_readme():
 
 
 def test_edx_example_of_the_readme_on_recorded_data(real_data):
-    hs.load(real_data("sio2/sio2_eds.hspy")).save("spectrum_image.hspy")
-    hs.load(real_data("sio2/sio2_haadf.hspy")).save("haadf.hspy")
+    hs.load(real_data("sio2/sio2_eds.hspy")).inav[32:96, 32:96].save("spectrum_image.hspy")
+    hs.load(real_data("sio2/sio2_haadf.hspy")).isig[32:96, 32:96].save("haadf.hspy")
     (code,) = readme_blocks("python", readme_section("EDX"))
     fused = run(code)["fused"]
     assert fused.elements == ["Si", "O", "C"]

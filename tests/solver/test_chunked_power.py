@@ -48,12 +48,12 @@ def in_chunks(given, schedule, chunk, **options):
 def test_numbers_of_the_whole_image(chunk, options, from_measured):
     given = specimen(**options)
     eager = solve(
-        FusionProblem(**given), 0, 55, initial="measured" if from_measured else None, num_workers=1
+        FusionProblem(**given), 0, 30, initial="measured" if from_measured else None, num_workers=1
     )
     plan, maps, found = in_chunks(given, eager.schedule, chunk, from_measured=from_measured)
     assert len(plan.sweeps) > 1 or chunk == 200
     np.testing.assert_allclose(maps, eager.maps, rtol=0, atol=1e-5 * eager.maps.max())
-    assert found["iterations"] == eager.iterations == 55
+    assert found["iterations"] == eager.iterations == 30
     assert found["haadf"] == pytest.approx(eager.history["haadf"][-1], rel=1e-4)
     assert found["regularization"] == pytest.approx(eager.history["tv"][-1], rel=1e-4)
     assert eager.stationarity / 2 < found["gap"] / found["total"] < 2 * eager.stationarity

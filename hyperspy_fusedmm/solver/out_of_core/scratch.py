@@ -4,6 +4,7 @@ Every chunk is one ``.npy`` file of its own, written under another name first: a
 whole or absent, whatever happens. Neighbours read the strips they need through a memory map.
 """
 
+import io
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ import tempfile
 import threading
 import uuid
 import weakref
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -142,8 +144,7 @@ class Scratch:
                 left, right = max(column, column_ends[j]), min(column_end, column_ends[j + 1])
                 if left >= right:
                     continue
-                with _heads:
-                    piece = np.load(self.path(name, i, j), mmap_mode="r")
+                piece = _mapped(self.path(name, i, j))
                 if out is None:
                     shape = piece.shape[:-2] + (row_end - row, column_end - column)
                     out = np.empty(shape, piece.dtype)
@@ -152,3 +153,20 @@ class Scratch:
                     left - column_ends[j] : right - column_ends[j],
                 ]  # fmt: skip
         return out
+
+
+def _mapped(path):
+    """Memory map of a ``.npy`` file. Thousands of them have few heads, each of which is parsed once."""
+    with open(path, "rb") as file:
+        head = file.read(10)
+        head += file.read(int.from_bytes(head[8:], "little"))
+        with _heads:
+            shape, fortran, dtype = _layout(head)
+        return np.memmap(file, dtype, "r", len(head), shape, "F" if fortran else "C")
+
+
+@lru_cache(maxsize=256)
+def _layout(head):
+    file = io.BytesIO(head)
+    np.lib.format.read_magic(file)
+    return np.lib.format.read_array_header_1_0(file)
