@@ -11,10 +11,9 @@ from ..solver.composition import (
     fraction_variance,
     keeping_totals,
     kept_counts,
-    refit_quantile,
-    refit_variance,
     region_covariance,
 )
+from ..solver.refit_fractions import RefitFractions
 from . import checks
 from .scaling import restored_maps, scaled_maps
 
@@ -186,13 +185,17 @@ class Composition:
         if method == "bootstrap":
             of_refits = (replicates, seed, show_progressbar, num_workers)
             refits, relative_error = self._scaled_errors(options["kept"], of_refits)
-            in_refits = found.values / self._setup["map_scale"]
+            errors = RefitFractions(
+                refits,
+                found.values / self._setup["map_scale"],
+                balanced="lambda_tv" in self.chosen_from_data,
+            )
             return atomic_percent(
                 fused,
                 found,
-                variance=refit_variance(refits, in_refits),
+                variance=errors.variance,
                 relative_error=relative_error,
-                multiples=partial(refit_quantile, refits, in_refits, confidence),
+                multiples=partial(errors.quantile, confidence),
                 **options,
             )
         covariance, kept = self.covariance(method).data, options["kept"]

@@ -84,8 +84,9 @@ class Fitting:
         lambda_chem : "auto" or float, default "auto"
             Weight of the likelihood of the counts. "auto" takes 1, the statistically right value.
         lambda_tv : {"auto", "noise"}, float, (E,) or dict, default "auto"
-            Strength of the regularization per element. "noise" follows a rule from the noise of each map,
-            without a search; see :func:`hyperspy_fusedmm.solver.default_strength`.
+            Strength of the regularization per element. "noise" follows a rule from the noise of each map; see
+            :func:`hyperspy_fusedmm.solver.default_strength`. Form and weight of the image are still searched for
+            where they are "auto".
         regularization : {"auto", "tv", "tgv"}, default "auto"
             Total variation or second-order total generalized variation.
         guided : {"auto", True, False}, default "auto"

@@ -395,7 +395,7 @@ def _of_fusion(maps):
 _REASONS = {
     "none": "these maps were fused without a HAADF image",
     "prior": "the maps did not determine the weights of the HAADF image, which were taken from the atomic "
-    "numbers as if atoms of all elements yielded the same counts",
+    "numbers as if all elements had the same k-factor, or all maps were numbers of atoms",
     "preset": "the preset scaled every map and took the weights of the HAADF image from the atomic numbers",
 }
 

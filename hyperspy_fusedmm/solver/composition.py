@@ -5,9 +5,8 @@ fraction is ``p_i = n_i / sum_j n_j``. Its derivatives,
 
     dp_i / dx_j = (delta_ij - p_i) / (s_j sum_k n_k)    and    dp_i / dlog(s_j) = -p_i (delta_ij - p_j),
 
-carry small errors over: the delta method [1]_. Only ratios of the sensitivities matter. Where refits are at hand
-(`hyperspy_fusedmm.solver.bootstrap`) fractions of pixels have the errors of those of the refits, for where atoms are few
-the errors of the maps are not small.
+carry small errors over: the delta method [1]_. Only ratios of the sensitivities matter. Where atoms are few the errors of
+the maps are not small; where refits are at hand, `hyperspy_fusedmm.solver.refit_fractions` tells those of pixels.
 
 Regularization takes counts away from faint maps, unless the solver keeps them
 (`hyperspy_fusedmm.solver.count_keeper`): scaling a map by a factor shows that its total, where the
@@ -23,8 +22,6 @@ References
 from dataclasses import replace
 
 import numpy as np
-from scipy.ndimage import gaussian_filter
-from scipy.stats import norm
 
 __all__ = [
     "atomic_fractions",
@@ -32,14 +29,9 @@ __all__ = [
     "fraction_variance",
     "keeping_totals",
     "kept_counts",
-    "refit_quantile",
-    "refit_variance",
     "region_covariance",
     "relative_covariance",
 ]
-
-# Less than what fractions are rounded to.
-TINY = 1e-12
 
 
 def atomic_fractions(maps, sensitivities):
@@ -196,90 +188,6 @@ def keeping_totals(errors, maps, kept):
         scaled[k] = refit * factors[:, None, None].astype(np.float32) - errors.pilot
     more = (1 / np.asarray(kept) - 1)[:, None, None] * maps
     return replace(errors, errors=scaled, residual=(errors.residual - more).astype(np.float32))
-
-
-def refit_variance(errors, sensitivities):
-    """Mean squared error of the atomic fractions of refits, smoothed, and ``misfit`` to first order.
-
-    In the smoothing pixels count by their atoms: where there are few, fractions are off by much, and that should
-    not spread.
-
-    Parameters
-    ----------
-    errors : Bootstrap
-    sensitivities : (E,) array
-        Counts, in the units of the refits, that one atom yields, up to one factor.
-
-    Returns
-    -------
-    (E, R, C) array
-    """
-    found = _mean_square(errors, sensitivities, _smoothing_by_atoms(errors, sensitivities))
-    return np.nan_to_num(found + fraction_variance(errors.pilot, errors.misfit**2, sensitivities), nan=1.0)
-
-
-def refit_quantile(errors, sensitivities, confidence, mask):
-    """How many standard errors wide an interval is that holds a share of the errors of refits.
-
-    Few pixels of few atoms have large errors and most have small ones, so that 68 % of them may be within half
-    a standard error, and 95 % within more than 1.96. How they are distributed show the refits: the error of each is
-    compared with the root mean square of those of the others, and of the ratios of all pixels the quantile is taken.
-
-    Parameters
-    ----------
-    errors : Bootstrap
-    sensitivities : (E,) array
-        As `refit_variance`.
-    confidence : float
-        Share of the errors, within 0 and 1.
-    mask : (R, C) array of bool
-        Pixels that are looked at.
-
-    Returns
-    -------
-    (E,) array
-        That of the normal distribution if no pixel is looked at.
-    """
-    replicates, smooth = len(errors.errors), _smoothing_by_atoms(errors, sensitivities)
-    mean = _mean_square(errors, sensitivities, smooth)[:, mask]
-    if not mean.size:
-        return np.full(len(mean), norm.ppf((1 + confidence) / 2))
-    ratios = np.empty((replicates,) + mean.shape, np.float32)
-    for k, change in enumerate(_changes(errors, sensitivities)):
-        others = replicates * mean - smooth(change**2)[:, mask]
-        # Rounding may leave a sum of squares a little below 0.
-        scale = np.sqrt(np.maximum(others, 0.0) / (replicates - 1))
-        ratios[k] = np.abs(change[:, mask]) / np.maximum(scale, TINY)
-    return np.quantile(ratios, confidence, axis=(0, 2))
-
-
-def _changes(errors, sensitivities):
-    """Errors (E, R, C) of the atomic fractions of each refit."""
-    expected = atomic_fractions(errors.pilot, sensitivities)
-    for error in errors.errors:
-        change = atomic_fractions(errors.pilot + error, sensitivities) - expected
-        # A refit of no atoms may have any composition.
-        yield np.where(np.isfinite(change), change, np.maximum(expected, 1 - expected))
-
-
-def _mean_square(errors, sensitivities, smooth):
-    squares = sum(change**2 for change in _changes(errors, sensitivities))
-    return smooth(squares / len(errors.errors))
-
-
-def _smoothing_by_atoms(errors, sensitivities):
-    """Function that smooths (E, R, C) over as many pixels as the counts resolve, with the atoms as weights."""
-    width = errors.widths.max()
-    weight = (errors.pilot * _along(1 / np.asarray(sensitivities), 3)).sum(axis=0)
-    total = gaussian_filter(weight, width)
-
-    def smooth(values):
-        sums = [gaussian_filter(np.where(weight > 0, weight * v, 0), width) for v in values]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            # Where there is no atom a fraction may be anything.
-            return np.nan_to_num(np.stack(sums) / total, nan=1.0)
-
-    return smooth
 
 
 def region_covariance(errors, mask):

@@ -7,6 +7,7 @@ from plain import PLAIN
 
 import hyperspy_fusedmm as fmm
 from hyperspy_fusedmm.models.composition import RegionComposition
+from hyperspy_fusedmm.solver.refit_fractions import RefitFractions
 
 QUICK = {"replicates": 4, "show_progressbar": False}
 EQUAL = [1.0, 1.0, 1.0]
@@ -233,7 +234,24 @@ def test_an_interval_is_asked_for_with_its_errors(film):
 def test_errors_are_of_the_size_of_the_true_ones(film):
     percent, error = film.atomic_percent(return_error=True, replicates=8, show_progressbar=False)
     true = np.sqrt(((percent.data[0] - 40) ** 2).mean())
-    assert 0.7 * true < np.sqrt((error.data[0] ** 2).mean()) < 4 * true
+    assert 0.7 * true < np.sqrt((error.data[0] ** 2).mean()) < 2 * true
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_bias_is_held_to_the_noise_where_strengths_were_chosen(film, given, monkeypatch):
+    if given:
+        chosen = {name: getattr(film, name) for name in ("lambda_tv", *film.chosen_from_data[:-1])}
+        film.fit(show_progressbar=False, **chosen)
+    asked = []
+
+    class Asked(RefitFractions):
+        def __init__(self, *arguments, balanced):
+            super().__init__(*arguments, balanced=balanced)
+            asked.append(balanced)
+
+    monkeypatch.setattr("hyperspy_fusedmm.models.composition.RefitFractions", Asked)
+    film.atomic_percent(return_error=True, **QUICK)
+    assert asked == [not given]
 
 
 def test_maps_and_covariance_of_a_model(film):

@@ -3,18 +3,14 @@
 import dask.array as da
 import numpy as np
 import pytest
-from scipy.stats import norm
 
 from hyperspy_fusedmm.solver import FusionProblem, bootstrap, solve
-from hyperspy_fusedmm.solver.bootstrap import Bootstrap
 from hyperspy_fusedmm.solver.composition import (
     atomic_fractions,
     fraction_covariance,
     fraction_variance,
     keeping_totals,
     kept_counts,
-    refit_quantile,
-    refit_variance,
     region_covariance,
 )
 
@@ -144,75 +140,6 @@ def test_covariance_of_a_region_has_its_errors_on_the_diagonal(refits):
     found = region_covariance(refits[2], mask)
     np.testing.assert_allclose(np.sqrt(np.diag(found)), refits[2].region_error(mask))
     assert np.linalg.eigvalsh(found).min() >= 0 and np.allclose(found, found.T)
-
-
-def made(pilot, errors, residual=0.0):
-    """Refits as given, of maps that the counts do not contradict but by the residual."""
-    pilot, errors = np.asarray(pilot, np.float32), np.asarray(errors, np.float32)
-    return Bootstrap(
-        pilot, errors, np.ones(len(pilot)), np.full_like(pilot, residual), np.full_like(pilot, 1e-3)
-    )
-
-
-def test_small_errors_of_refits_are_those_to_first_order():
-    rng = np.random.default_rng(5)
-    pilot = np.ones((3, 24, 24)) * np.array([2000.0, 900.0, 300.0])[:, None, None]
-    errors = rng.normal(size=(6, 3, 24, 24)) + rng.normal(size=(6, 1, 24, 24))
-    for residual in (0.0, 5.0):
-        found = made(pilot, errors, residual)
-        expected = fraction_variance(pilot, found.covariance(), SENSITIVITIES)
-        # What the counts contradict has no correlation that is known.
-        if residual:
-            misfit = fraction_variance(pilot, found.misfit**2, SENSITIVITIES)
-            expected = fraction_variance(pilot, made(pilot, errors).covariance(), SENSITIVITIES) + misfit
-            assert (misfit > 0.1 * expected).any()
-        np.testing.assert_allclose(refit_variance(found, SENSITIVITIES), expected, rtol=0.05)
-
-
-def test_errors_of_refits_are_no_larger_than_fractions():
-    """Nor do those of pixels with hardly an atom spread to their neighbours."""
-    pilot = np.full((2, 16, 16), 100.0)
-    pilot[:, :, 8:] = 1e-3
-    errors = np.zeros((4, 2, 16, 16))
-    errors[:, 0, :, 8:] = np.array([0.0, 1.0, 1.0, 0.0])[:, None, None]
-    found = np.sqrt(refit_variance(made(pilot, errors), [1.0, 1.0]))
-    assert found[:, :, :8].max() < 0.01
-    np.testing.assert_allclose(found[:, :, 13:], np.sqrt(0.5 * 0.5**2), rtol=0.01)
-    # Pixels and refits of no atoms at all.
-    pilot[:, :4], errors[0] = 0, -pilot
-    found = refit_variance(made(pilot, errors), [1.0, 1.0])
-    assert np.isfinite(found).all() and found.max() <= 1
-
-
-@pytest.mark.parametrize("uneven", [False, True])
-def test_intervals_hold_the_errors_of_another_refit(uneven):
-    """Also where some pixels are off by much, neighbours or not, and most by little."""
-    rng = np.random.default_rng(8)
-    pilot = np.full((2, 48, 48), 1e4)
-    sizes = np.where(rng.random((48, 48)) < 0.1, 30.0, 3.0) if uneven else 10.0
-    errors = sizes * rng.normal(size=(13, 2, 48, 48))
-    found, mask = made(pilot, errors[:-1]), np.ones((48, 48), bool)
-    expected = atomic_fractions(pilot, [1.0, 1.0])
-    ratio = np.abs(atomic_fractions(pilot + errors[-1], [1.0, 1.0]) - expected)
-    ratio /= np.sqrt(refit_variance(found, [1.0, 1.0]))
-    for confidence in (0.68, 0.95):
-        multiples = refit_quantile(found, [1.0, 1.0], confidence, mask)
-        held = (ratio <= multiples[:, None, None]).mean()
-        assert held == pytest.approx(confidence, abs=0.025)
-        normal = norm.ppf((1 + confidence) / 2)
-        if not uneven:
-            np.testing.assert_allclose(multiples, normal, rtol=0.05)
-    if uneven:
-        assert (ratio <= 1).mean() > 0.76
-
-
-def test_intervals_of_no_pixel_or_no_error():
-    pilot = np.full((2, 16, 16), 100.0)
-    errors = np.random.default_rng(9).normal(size=(3, 2, 16, 16))
-    found = refit_quantile(made(pilot, errors), [1.0, 1.0], 0.95, np.zeros((16, 16), bool))
-    np.testing.assert_allclose(found, norm.ppf(0.975))
-    found = refit_quantile(made(pilot, 0 * errors), [1.0, 1.0], 0.95, np.ones((16, 16), bool))
-    np.testing.assert_array_equal(found, 0.0)
 
 
 def test_scaled_refits_have_the_total_of_the_pilot(refits):
