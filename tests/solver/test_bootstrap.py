@@ -129,8 +129,8 @@ def test_error_of_a_region_is_that_of_its_mean(errors):
     assert (region < errors.standard_error[:, mask].mean(axis=1)).all()
     rms = np.sqrt((errors.errors[:, :, 4, 5] ** 2).mean(axis=0))
     agreed = replace(errors, residual=np.zeros_like(errors.residual))
-    # Student's t with 5 degrees of freedom: 2.571 in place of 1.960.
-    np.testing.assert_allclose(agreed.region_error(one), 2.5706 / 1.9600 * rms, rtol=1e-3)
+    # Of Student's t with 5 degrees of freedom 68.27 % are within 1.1105.
+    np.testing.assert_allclose(agreed.region_error(one), 1.1105 * rms, rtol=1e-3)
 
 
 @pytest.mark.parametrize("deviations, excess", [(0.0, 0.0), (1.9, 0.0), (3.0, 5.0), (-10.0, 96.0)])
