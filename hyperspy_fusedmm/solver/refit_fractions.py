@@ -104,7 +104,9 @@ class RefitFractions:
         replicates = len(self.errors.errors)
         mean = sum(self._raw_changes()) / replicates
         spread = sum((change - mean) ** 2 for change in self._raw_changes()) / (replicates - 1)
-        noise, of_mean = ((self._atoms * values).sum(axis=(1, 2)) for values in (spread, mean**2))
+        # Where there is no atom a fraction is nothing.
+        there = self._atoms > 0
+        noise, of_mean = ((self._atoms * v).sum(axis=(1, 2), where=there) for v in (spread, mean**2))
         # The mean of few refits has noise of its own, which stays.
         noise_of_mean = noise / replicates
         too_large = of_mean - noise_of_mean > noise
