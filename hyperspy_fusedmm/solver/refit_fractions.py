@@ -77,7 +77,9 @@ class RefitFractions:
         if not mean.size:
             return np.full(len(mean), norm.ppf((1 + confidence) / 2))
         ratios = np.empty((replicates,) + mean.shape, np.float32)
+        excess = (1 - self._kept) * self._moments[0]
         for k, change in enumerate(self._changes()):
+            change = change - excess
             others = replicates * mean - self._smooth(change**2)[:, mask]
             # Rounding may leave a sum of squares a little below 0.
             scale = np.sqrt(np.maximum(others, 0.0) / (replicates - 1))
@@ -85,11 +87,7 @@ class RefitFractions:
         return np.quantile(ratios, confidence, axis=(0, 2))
 
     def _changes(self):
-        """Errors (E, R, C) of the fractions of each refit."""
-        for change in self._raw_changes():
-            yield change - self._excess
-
-    def _raw_changes(self):
+        """Errors (E, R, C) of the fractions of each refit, as the refits are."""
         expected = atomic_fractions(self.errors.pilot, self.sensitivities)
         for error in self.errors.errors:
             change = atomic_fractions(self.errors.pilot + error, self.sensitivities) - expected
@@ -97,26 +95,36 @@ class RefitFractions:
             yield np.where(np.isfinite(change), change, np.maximum(expected, 1 - expected))
 
     @cached_property
-    def _excess(self):
-        """What of the mean change of the refits is no bias of the fit, (E, R, C) or 0."""
+    def _moments(self):
+        """Mean and mean square of the changes, (E, R, C) each."""
+        mean = square = 0.0
+        for change in self._changes():
+            mean, square = mean + change, square + change**2
+        return mean / len(self.errors.errors), square / len(self.errors.errors)
+
+    @cached_property
+    def _kept(self):
+        """Factor of the mean change of each element, below 1 where it would be more bias than the fit has."""
+        mean, square = self._moments
         if not self.balanced:
-            return 0.0
+            return np.ones((len(mean), 1, 1))
         replicates = len(self.errors.errors)
-        mean = sum(self._raw_changes()) / replicates
-        spread = sum((change - mean) ** 2 for change in self._raw_changes()) / (replicates - 1)
         # Where there is no atom a fraction is nothing.
         there = self._atoms > 0
-        noise, of_mean = ((self._atoms * v).sum(axis=(1, 2), where=there) for v in (spread, mean**2))
+        of_mean, total = (
+            (self._atoms * v).sum(axis=(1, 2), where=there, keepdims=True) for v in (mean**2, square)
+        )
+        noise = (total - of_mean) * replicates / (replicates - 1)
         # The mean of few refits has noise of its own, which stays.
         noise_of_mean = noise / replicates
         too_large = of_mean - noise_of_mean > noise
-        kept = np.where(too_large, np.sqrt((noise + noise_of_mean) / np.maximum(of_mean, 1e-300)), 1.0)
-        return (1 - kept)[:, None, None] * mean
+        return np.where(too_large, np.sqrt((noise + noise_of_mean) / np.maximum(of_mean, 1e-300)), 1.0)
 
     @cached_property
     def _mean_square(self):
-        squares = sum(change**2 for change in self._changes())
-        return self._smooth(squares / len(self.errors.errors))
+        mean, square = self._moments
+        # Rounding may leave a sum of squares a little below 0.
+        return self._smooth(np.maximum(square - (1 - self._kept**2) * mean**2, 0.0))
 
     @cached_property
     def _atoms(self):
